@@ -1,0 +1,44 @@
+"""pyrovae: variational autoencoders as Pyro programs."""
+
+from pyrovae import data, families, gradients, networks, objectives, priors, recipes
+from pyrovae.conditional import Conditional, Product
+from pyrovae.errors import PyrovaeError
+from pyrovae.evidence import Evidence, EvidenceWarning, log_marginal
+from pyrovae.programs import VAE
+from pyrovae.recipes import conv_vae, vae
+from pyrovae.sampling import encode, reconstruct, sample
+from pyrovae.saving import load, save
+from pyrovae.terms import LogTerms, Site, log_terms
+from pyrovae.training import Run, fit, schedules
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VAE",
+    "Conditional",
+    "Evidence",
+    "EvidenceWarning",
+    "LogTerms",
+    "Product",
+    "PyrovaeError",
+    "Run",
+    "Site",
+    "conv_vae",
+    "data",
+    "encode",
+    "families",
+    "fit",
+    "gradients",
+    "load",
+    "log_marginal",
+    "log_terms",
+    "networks",
+    "objectives",
+    "priors",
+    "recipes",
+    "reconstruct",
+    "sample",
+    "save",
+    "schedules",
+    "vae",
+]

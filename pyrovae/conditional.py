@@ -1,0 +1,83 @@
+"""The one building block: a module that maps its parents to a distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyrovae.errors import PyrovaeError
+from pyrovae.recorded import Recorded
+from pyrovae.trees import Tree
+
+
+class Conditional(Recorded, nn.Module):
+    """p(v | parents) = family(net(parents)).
+
+    Args:
+        net: maps the parents to a tensor (*batch, *out_shape).
+        family: maps that tensor, split into ``family.num_params`` tensors along the first event dimension, to a
+            distribution (see ``pyrovae.families``).
+        event_dim: how many rightmost dimensions of the network's output belong to one datum. By default
+            ``len(net.out_shape)``, or 1 where the network does not say.
+
+    Whatever the family leaves beyond the batch dimensions is declared to be the event, so that one log-prob per
+    datum comes out: (*batch,), in nats.
+
+    Example:
+        >>> import torch, pyrovae as pv
+        >>> decoder = pv.Conditional(pv.networks.MLP(2, 16, (1, 8, 8)), pv.families.bernoulli)
+        >>> decoder(torch.randn(5, 3, 2)).event_shape
+        torch.Size([1, 8, 8])
+    """
+
+    def __init__(
+        self, net: nn.Module, family: Callable[..., TorchDistribution], event_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.family = family
+        self.event_dim = event_dim if event_dim is not None else len(getattr(net, "out_shape", (1,)))
+
+    def forward(self, *parents: Tree) -> TorchDistribution:
+        params = self.net(*parents)
+        lead = params.dim() - self.event_dim
+        distribution = self.family(*self._split(params, lead))
+        extra = len(distribution.batch_shape) - lead
+        if extra < 0:
+            raise PyrovaeError(
+                f"the family gave batch shape {tuple(distribution.batch_shape)} from parameters of shape "
+                f"{tuple(params.shape)} with {self.event_dim} event dimension(s): it swallowed data dimensions"
+            )
+        return distribution.to_event(extra) if extra else distribution
+
+    def _split(self, params: Tensor, dim: int) -> Sequence[Tensor]:
+        count = getattr(self.family, "num_params", 1)
+        if count == 1:
+            return (params,)
+        if params.shape[dim] % count:
+            raise PyrovaeError(
+                f"{type(self.family).__name__} wants {count} numbers per element, stacked along the first event "
+                f"dimension; the network gives {params.shape[dim]}, which {count} does not divide"
+            )
+        return params.chunk(count, dim)
+
+
+class Product(Recorded, nn.Module):
+    """p(x | parents) = prod_k p(x_k | parents): one conditional per entry, for an ``x`` that is a dict or a tuple.
+
+    Args:
+        factors: a mapping or a sequence of conditionals, in the structure of ``x``.
+    """
+
+    def __init__(self, factors: Mapping[str, nn.Module] | Sequence[nn.Module]) -> None:
+        super().__init__()
+        mapping = isinstance(factors, Mapping)
+        self.factors: nn.Module = nn.ModuleDict(factors) if mapping else nn.ModuleList(factors)  # type: ignore
+
+    def forward(self, *parents: Tree) -> Any:
+        if isinstance(self.factors, nn.ModuleDict):
+            return {name: factor(*parents) for name, factor in self.factors.items()}
+        return tuple(factor(*parents) for factor in self.factors)  # type: ignore[union-attr]

@@ -1,0 +1,32 @@
+"""From grey values to bits."""
+
+import torch
+from torch import Tensor
+
+from pyrovae.data.unknown import check_known
+
+BINARIZATIONS = ("dynamic", "static", "none")
+
+
+def check_binarization(name: str) -> None:
+    """Raise PyrovaeError, with the nearest names, unless the name is one of BINARIZATIONS."""
+    check_known("binarization", name, BINARIZATIONS)
+
+
+def bernoulli(x: Tensor, *, generator: torch.Generator) -> Tensor:
+    """One draw from Bernoulli(x), elementwise, in x's shape, dtype and device.
+
+    The uniform lies in [0, 1), so that a pixel of probability 0 is never drawn and one of probability 1 always is.
+    """
+    return (torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator) < x).to(x.dtype)
+
+
+def binarize(
+    train: Tensor, validation: Tensor, test: Tensor, *, binarization: str, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three splits as :class:`~pyrovae.data.splits.Data` holds them under a binarization."""
+    if binarization == "none":
+        return train, validation, test
+    # The training split comes last: with one seed, "dynamic" and "static" are then evaluated on the same bits.
+    validation, test = bernoulli(validation, generator=generator), bernoulli(test, generator=generator)
+    return bernoulli(train, generator=generator) if binarization == "static" else train, validation, test

@@ -1,0 +1,249 @@
+"""log p(x) by importance sampling from the guide, streamed."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm.auto import tqdm
+
+from pyrovae import trees
+from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.result import Draws, Evidence
+from pyrovae.evidence.streaming import Accumulator, Reservoir
+from pyrovae.parameters import frozen
+from pyrovae.precision import float32_matmul
+from pyrovae.sampling import observed_values
+from pyrovae.terms import LogTerms, log_terms, repeated_log_terms
+from pyrovae.trees import Tree
+
+MEMORY = {"cpu": 2**28, "cuda": 2**31, "mps": 2**30}  # bytes of working memory, by type of device
+MOST_ROWS = {"cpu": 4096, "cuda": 2**18, "mps": 2**16}  # beyond these, larger chunks are no faster (on CPUs: cache)
+BLOCK = 64  # data handled together, where there are so many
+
+Terms = Callable[..., LogTerms]
+
+
+class EvidenceWarning(UserWarning):
+    """An estimate of log p(x) that should not be taken at face value."""
+
+
+def log_marginal(
+    program: Any,
+    x: Tree,
+    *given: Tree,
+    num_particles: int = 5000,
+    seed: int | None = None,
+    num_draws: int = 0,
+    memory: int | None = None,
+    progress: bool | None = None,
+) -> Evidence:
+    """log p(x | given) per datum by importance sampling: log 1/S sum_s p(x, z_s) / q(z_s | x), z_s ~ q.
+
+    Args:
+        program: any object with ``model(x, *given)`` and ``guide(x, *given)``, a data plate at dim -1 and one term per
+            datum: ours, or a plain Pyro model and guide (trained by stock SVI too: their parameters are read from
+            Pyro's store, which stays as it is). Networks that cannot take a particle dimension run on repeated rows.
+        x, given: tensors or arrays, or trees of them, with N rows; observations, not pixel probabilities.
+        num_particles: S, for every datum.
+        seed: makes the result repeatable, for the same ``memory``; the global generator is left as it was. None
+            draws from the global generator.
+        num_draws: posterior draws to keep per datum, for ``Evidence.to_arviz``.
+        memory: bytes of working memory that decide the size of a chunk; memory grows with neither S (but for the
+            tail that k-hat needs, about 3 sqrt S weights per datum of a block) nor N.
+        progress: a progress bar; by default where standard error is a terminal.
+
+    Returns:
+        Evidence: ``log_prob``, ``standard_error``, ``ess``, ``pareto_k``, each (N,) float64 on the CPU, in nats.
+        ``log_prob`` is the raw log-mean-exp: E[log p-hat] <= log p(x), a lower bound in expectation.
+
+    Raises:
+        PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles below 1.
+
+    Warns:
+        EvidenceWarning: data whose k-hat is above the threshold, or whose weights are all zero.
+
+    References:
+        Burda, Grosse & Salakhutdinov 2016; Vehtari, Simpson, Gelman, Yao & Gabry 2024 (k-hat).
+
+    Example:
+        >>> import torch, pyrovae as pv
+        >>> data = pv.data.load("digits")
+        >>> ev = pv.log_marginal(pv.vae(data, latent=2), data.test.x[:4], num_particles=50, seed=0)
+        >>> ev.log_prob.shape
+        torch.Size([4])
+    """
+    for name, value in (("num_particles", num_particles), ("num_draws", num_draws + 1), ("memory", memory or 1)):
+        if value < 1:
+            raise PyrovaeError(f"{name} must be positive; got {value}")
+    with frozen(program) as device, _seeded(seed, device), float32_matmul(device):
+        rows = [trees.to(trees.as_tensors(tree), device) for tree in (x, *given)]
+        size = trees.num_data(*rows)
+        terms = _strategy(program, [trees.rows(tree, slice(0, 3)) for tree in rows])
+        estimator = _Estimator(program, terms, num_particles, num_draws)
+        limit = _most_rows(program, terms, rows, memory or MEMORY.get(device.type, MEMORY["cpu"]), device)
+        chunk = min(num_particles, max(1, limit // min(size, BLOCK)))
+        block = min(size, max(1, limit // chunk))
+        starts = range(0, size, block)
+        bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
+        parts = [estimator.block([trees.rows(tree, slice(i, i + block)) for tree in rows], chunk) for i in bar]
+    evidence = _evidence(parts, num_particles, seed, rows[0])
+    _warn(evidence)
+    return evidence
+
+
+@contextmanager
+def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _strategy(program: Any, rows: list[Tree]) -> Terms:
+    """Vectorized particles where the program can take them, else repeated rows. A fault of its own fails in both."""
+    with torch.random.fork_rng():
+        try:
+            log_terms(program, *rows, num_particles=2)
+            return log_terms
+        except (PyrovaeError, RuntimeError, ValueError, IndexError) as error:
+            try:
+                repeated_log_terms(program, *rows, num_particles=2)
+            except (PyrovaeError, RuntimeError, ValueError, IndexError):
+                raise error from None
+            return repeated_log_terms
+
+
+class _Bytes(TorchDispatchMode):
+    """Adds up the memory of everything computed."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.total += sum(t.numel() * t.element_size() for t in trees.leaves(result) if isinstance(t, Tensor))
+        return result
+
+
+def _most_rows(program: Any, terms: Terms, rows: list[Tree], memory: int, device: torch.device) -> int:
+    """How many (datum x particle) rows fit: ``memory`` over what one more particle of one datum computes.
+
+    All intermediate results are counted as if none were ever freed, so the estimate is on the safe side.
+    """
+    datum = [trees.rows(tree, slice(0, 1)) for tree in rows]
+
+    def cost(particles: int) -> int:
+        with torch.random.fork_rng(), _Bytes() as counter:
+            terms(program, *datum, num_particles=particles)
+        return counter.total
+
+    per_row = max((cost(12) - cost(4)) / 8, 1.0)
+    return int(max(1, min(memory / per_row, MOST_ROWS.get(device.type, MOST_ROWS["cpu"]))))
+
+
+class _Estimator:
+    """Streams the particles of one block of data after another."""
+
+    def __init__(self, program: Any, terms: Terms, num_particles: int, num_draws: int) -> None:
+        self.program, self.terms = program, terms
+        self.num_particles, self.num_draws = num_particles, num_draws
+
+    def block(self, rows: list[Tree], chunk: int) -> tuple[Tensor, Draws | None]:
+        """(4, n): log_prob, standard error, ess and k-hat of a block of data; and its draws."""
+        size = trees.num_data(*rows)
+        accumulator = Accumulator(size, self.num_particles, _float64_device(rows))
+        reservoir = Reservoir(self.num_draws) if self.num_draws else None
+        for start in range(0, self.num_particles, chunk):
+            count = min(chunk, self.num_particles - start)
+            t = self.terms(self.program, *rows, num_particles=count)
+            log_weight = _log_weight(t) + math.log(count)
+            accumulator.add(torch.logsumexp(log_weight.flatten(0, -3), 0) if log_weight.dim() > 2 else log_weight)
+            if reservoir:
+                reservoir.add(log_weight.flatten(0, -2), _values(t, log_weight))
+        figures = [accumulator.log_mean, accumulator.standard_error, accumulator.ess, accumulator.pareto_k]
+        return torch.stack(figures).cpu(), self._draws(reservoir, rows) if reservoir else None
+
+    def _draws(self, reservoir: Reservoir, rows: list[Tree]) -> Draws:
+        kept = reservoir.values
+        latents = kept["latents"]
+        predictive = self._predict(latents, rows)
+        observed = trees.named("x", rows[0])
+        names = list(kept["log_px_z"])
+        by_name = predictive if isinstance(predictive, dict) else {names[0]: predictive}
+        seen = dict(zip(names, observed.values(), strict=True)) if len(names) == len(observed) else {}
+        return Draws(latents, by_name, kept["log_px_z"], seen)
+
+    def _predict(self, latents: dict[str, Tensor], rows: list[Tree]) -> Any:
+        """x ~ p(x | z) at every draw, on repeated rows, which every program can do."""
+        size, draws = trees.num_data(*rows), self.num_draws
+        flat = {name: value.flatten(0, 1) for name, value in latents.items()}
+        values = observed_values(self.program, flat, *(trees.repeat(tree, draws) for tree in rows))
+        return trees.tree_map(lambda v: v.unflatten(0, (draws, size)), values)
+
+
+def _log_weight(t: LogTerms) -> Tensor:
+    """log p - log q + log quadrature weight per point in float64, (*points, n)."""
+    terms = [site.log_p.double() for site in t.sites.values()]
+    terms += [-site.log_q.double() for site in t.latents.values() if site.log_q is not None]
+    return sum(terms, start=t.log_w.double())  # type: ignore[return-value]
+
+
+def _values(t: LogTerms, log_weight: Tensor) -> dict[str, dict[str, Tensor]]:
+    """What a draw consists of: the latents, and log p(x | z) of each observed site; (points, n, *event)."""
+
+    def spread(tensor: Tensor, event_dim: int) -> Tensor:
+        shape = [*log_weight.shape, *tensor.shape[tensor.dim() - event_dim :]]
+        return tensor.expand(shape).flatten(0, log_weight.dim() - 2)
+
+    latents = {n: spread(s.value, s.value.dim() - _lead(s.value, log_weight, s.q)) for n, s in t.latents.items()}
+    return {"latents": latents, "log_px_z": {n: spread(s.log_p, 0) for n, s in t.observed.items()}}
+
+
+def _lead(value: Tensor, log_weight: Tensor, q: Any) -> int:
+    """How many leading dimensions of a value are points and data."""
+    return value.dim() - q.event_dim if q is not None else log_weight.dim()
+
+
+def _float64_device(rows: list[Tree]) -> torch.device:
+    device = trees.leaves(rows)[0].device
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _evidence(parts: list[tuple[Tensor, Draws | None]], num_particles: int, seed: int | None, x: Tree) -> Evidence:
+    log_prob, standard_error, ess, pareto_k = torch.cat([figures for figures, _ in parts], 1)
+    dimensions = sum(leaf[0].numel() for leaf in trees.leaves(x))
+    kept = [draws for _, draws in parts if draws is not None]
+    return Evidence(
+        log_prob, standard_error, ess, pareto_k, num_particles, dimensions, seed=seed, draws=_joined(kept) if kept else None
+    )
+
+
+def _joined(parts: list[Draws]) -> Draws:
+    def joined(name: str, dim: int) -> dict[str, Tensor]:
+        groups = [getattr(part, name) for part in parts]
+        return {key: torch.cat([group[key].cpu() for group in groups], dim) for key in groups[0]}
+
+    return Draws(
+        joined("posterior", 1), joined("posterior_predictive", 1), joined("log_likelihood", 1), joined("observed", 0)
+    )
+
+
+def _warn(evidence: Evidence) -> None:
+    if evidence.share_unreliable:
+        warnings.warn(
+            f"k-hat is above {evidence.threshold:.2f} for {100 * evidence.share_unreliable:.1f} % of the data: there the "
+            "estimate is likely too low and its standard error understates. More particles help slowly",
+            EvidenceWarning,
+            stacklevel=3,
+        )
+    if (evidence.log_prob == -math.inf).any():
+        count = int((evidence.log_prob == -math.inf).sum())
+        warnings.warn(f"all weights are zero for {count} data: their log_prob is -inf", EvidenceWarning, stacklevel=3)

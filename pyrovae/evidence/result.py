@@ -1,0 +1,158 @@
+"""What an estimate of log p(x) says of itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyrovae import trees
+from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.pareto import threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """What ``to_arviz`` shows: R draws per datum from the posterior, resampled by importance weight.
+
+    Attributes:
+        posterior, posterior_predictive: by site name, (R, N, *event_shape).
+        log_likelihood: by observed site, (R, N), nats.
+        observed: by observed site, (N, *event_shape).
+    """
+
+    posterior: Mapping[str, Tensor]
+    posterior_predictive: Mapping[str, Tensor]
+    log_likelihood: Mapping[str, Tensor]
+    observed: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Per-datum estimates of log p(x | given), with the diagnostics that say how far to trust them.
+
+    Attributes:
+        log_prob: log 1/S sum_s w_s, (N,) float64, nats. In expectation a lower bound on log p(x).
+        standard_error: its Monte Carlo standard error by the delta method, (N,), nats. It understates where k-hat is
+            above the threshold.
+        ess: effective sample size (sum w)^2 / sum w^2, (N,).
+        pareto_k: k-hat of the weights' tail, (N,); nan where all weights are equal (an exact guide).
+        num_particles: S.
+        num_dimensions: how many numbers make up one datum; 0 if unknown.
+        is_bound: whether ``log_prob`` is a lower bound in expectation.
+        seed: the seed it was computed with, or None.
+        draws: posterior draws, where they were asked for.
+    """
+
+    log_prob: Tensor
+    standard_error: Tensor
+    ess: Tensor
+    pareto_k: Tensor
+    num_particles: int
+    num_dimensions: int
+    is_bound: bool = True
+    seed: int | None = None
+    draws: Draws | None = field(default=None, repr=False)
+
+    @property
+    def num_data(self) -> int:
+        """N."""
+        return self.log_prob.shape[0]
+
+    @property
+    def threshold(self) -> float:
+        """The k-hat above which an estimate is not reliable: min(1 - 1 / log10 S, 0.7)."""
+        return threshold(self.num_particles)
+
+    @cached_property
+    def unreliable(self) -> Tensor:
+        """Which data have k-hat above the threshold, (N,) bool."""
+        return self.pareto_k > self.threshold
+
+    @property
+    def share_unreliable(self) -> float:
+        """The share of data with k-hat above the threshold."""
+        return self.unreliable.double().mean().item()
+
+    @property
+    def mean(self) -> float:
+        """The mean of ``log_prob`` over the data, nats."""
+        return self.log_prob.mean().item()
+
+    @property
+    def mean_standard_error(self) -> float:
+        """Monte Carlo standard error of the mean, nats: sqrt(sum_n se_n^2) / N."""
+        return self.standard_error.square().sum().sqrt().item() / self.num_data
+
+    @property
+    def mean_sampling_error(self) -> float:
+        """Standard error of the mean as an estimate for the population the data come from: sd / sqrt N; nan for one."""
+        return self.log_prob.std().item() / math.sqrt(self.num_data) if self.num_data > 1 else math.nan
+
+    @property
+    def bits_per_dim(self) -> float:
+        """-mean / (D log 2), where D is the number of dimensions of one datum."""
+        return -self.mean / (self.num_dimensions * math.log(2)) if self.num_dimensions else math.nan
+
+    def summary(self) -> str:
+        """A readable table; the share of data above the k-hat threshold comes first."""
+        bits = 1 / (self.num_dimensions * math.log(2)) if self.num_dimensions else math.nan
+        kind = "lower bound in expectation" if self.is_bound else "estimate, not a bound"
+        few, middle = torch.quantile(self.ess, torch.tensor([0.05, 0.5], dtype=self.ess.dtype)).tolist()
+        percent = 100 * self.share_unreliable
+        trust = "their standard errors understate, no coverage is claimed" if percent else "standard errors can be read as such"
+        rows = [
+            (f"k-hat above {self.threshold:.2f}", f"{percent:.1f} % of {self.num_data:,} data", trust),
+            ("log p(x), mean", f"{self.mean:.3f} nats", kind),
+            ("  Monte Carlo error", f"{self.mean_standard_error:.3f}", "of the mean, over particles"),
+            ("  sampling error", f"{self.mean_sampling_error:.3f}", "of the mean, over data"),
+            ("bits per dimension", f"{self.bits_per_dim:.4f}", f"Monte Carlo error {self.mean_standard_error * bits:.4f}, sampling error {self.mean_sampling_error * bits:.4f}"),
+            ("effective sample size", f"{middle:,.1f} median", f"5 % of data below {few:,.1f}, of {self.num_particles:,} particles"),
+        ]  # fmt: skip
+        widths = [max(len(row[i]) for row in rows) for i in range(2)]
+        lines = [f"{name:<{widths[0]}}  {value:>{widths[1]}}  {note}" for name, value, note in rows]
+        seed = "not set" if self.seed is None else self.seed
+        head = f"Importance sampling, {self.num_particles:,} particles per datum, seed {seed}: {kind}"
+        return "\n".join([head, *lines])
+
+    def record(self) -> dict[str, Any]:
+        """The figures of ``summary`` as JSON types."""
+        return {
+            "kind": "lower bound" if self.is_bound else "estimate",
+            "num_data": self.num_data,
+            "num_particles": self.num_particles,
+            "seed": self.seed,
+            "pareto_k_threshold": self.threshold,
+            "share_above_threshold": self.share_unreliable,
+            "mean": self.mean,
+            "mean_standard_error": self.mean_standard_error,
+            "mean_sampling_error": self.mean_sampling_error,
+            "bits_per_dim": self.bits_per_dim,
+            "ess_median": self.ess.median().item(),
+        }
+
+    def to_arviz(self) -> Any:
+        """ArviZ data: an InferenceData under ArviZ 0.23, a DataTree under 1.x.
+
+        Groups: posterior (importance-resampled draws, one chain), posterior_predictive, log_likelihood, observed_data.
+
+        Raises:
+            PyrovaeError: no draws were kept.
+        """
+        if self.draws is None:
+            raise PyrovaeError("no draws were kept: call log_marginal(..., num_draws=400) for a few data first")
+        from pyrovae.evidence.arviz_adapter import to_arviz  # ArviZ takes seconds to import
+
+        numpy = {name: trees.tree_map(lambda t: t.cpu().numpy(), dict(getattr(self.draws, name)))
+                 for name in ("posterior", "posterior_predictive", "log_likelihood")}  # fmt: skip
+        observed = {name: value.cpu().numpy() for name, value in self.draws.observed.items()}
+        attrs = {"num_particles": self.num_particles, "share_pareto_k_above_threshold": self.share_unreliable}
+        return to_arviz(**numpy, observed_data=observed, attrs=attrs)
+
+    def __repr__(self) -> str:
+        return self.summary()

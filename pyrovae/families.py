@@ -1,0 +1,120 @@
+"""Families: from the numbers a network gives to a distribution.
+
+A family is any callable ``family(*params) -> Distribution``, elementwise in its parameters; it says with
+``num_params`` how many numbers it wants per element (one where it says nothing). ``Conditional`` splits the network's
+output into that many tensors along the first event dimension and declares the result's event, so that a family need
+not know whether it serves a vector or an image::
+
+    laplace = lambda loc: dist.Laplace(loc, 1.0)           # a family in one line
+
+    class Laplace(pv.families.Family):                     # one with two parameters per element
+        num_params = 2
+        def forward(self, loc, raw_scale):
+            return dist.Laplace(loc, pv.families.positive(raw_scale))
+"""
+
+from __future__ import annotations
+
+import math
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyrovae.errors import PyrovaeError
+from pyrovae.recorded import Recorded
+
+MIN_SCALE = 1e-4  # keeps the density of a normal finite when its network drives the scale to zero
+
+
+def positive(raw: Tensor) -> Tensor:
+    """A scale from any real number: softplus(raw) + 1e-4, so that no density grows without bound."""
+    return nn.functional.softplus(raw) + MIN_SCALE
+
+
+def inverse_positive(scale: float) -> float:
+    """The raw number of a scale: ``positive(inverse_positive(s)) = s`` for s > 1e-4."""
+    return math.log(math.expm1(scale - MIN_SCALE))
+
+
+class Family(Recorded, nn.Module):
+    """Base of the library's families: a module, so that a family may own parameters (a shared scale)."""
+
+    num_params = 1
+
+    def params_at(self, mean: Tensor) -> Tensor:
+        """The parameters, in the network's layout, that give ``mean``: where an output bias should start."""
+        return mean
+
+
+class Bernoulli(Family):
+    """Bernoulli(logits), x in {0, 1}; log p in nats, computed from logits so that it stays finite."""
+
+    def forward(self, logits: Tensor) -> TorchDistribution:
+        return dist.Bernoulli(logits=logits)
+
+    def params_at(self, mean: Tensor) -> Tensor:
+        """The logit of the mean, clipped to [.001, .999] (Burda, Grosse & Salakhutdinov 2016)."""
+        return mean.clamp(0.001, 0.999).logit()
+
+
+class Normal(Family):
+    """Normal(loc, scale) with a scale per element: two numbers per element, scale = softplus(raw) + 1e-4."""
+
+    num_params = 2
+
+    def forward(self, loc: Tensor, raw_scale: Tensor) -> TorchDistribution:
+        return dist.Normal(loc, positive(raw_scale))
+
+    def params_at(self, mean: Tensor) -> Tensor:
+        return torch.cat([mean, torch.zeros_like(mean)])
+
+
+class FixedScaleNormal(Family):
+    """Normal(loc, scale) with a given scale, the same for all elements and never trained."""
+
+    scale: Tensor
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        if not scale > 0:
+            raise PyrovaeError(f"the scale of a normal must be positive; got {scale}")
+        self.register_buffer("scale", torch.tensor(float(scale)))
+
+    def forward(self, loc: Tensor) -> TorchDistribution:
+        return dist.Normal(loc, self.scale)
+
+
+class SharedScaleNormal(Family):
+    """Normal(loc, scale) with one learned scale shared by all elements and data (Rybkin et al. 2021, sigma-VAE)."""
+
+    def __init__(self, initial_scale: float = 1.0) -> None:
+        super().__init__()
+        if not initial_scale > MIN_SCALE:
+            raise PyrovaeError(f"the initial scale must exceed {MIN_SCALE}; got {initial_scale}")
+        self.raw_scale = nn.Parameter(torch.tensor(inverse_positive(initial_scale)))
+
+    def forward(self, loc: Tensor) -> TorchDistribution:
+        return dist.Normal(loc, positive(self.raw_scale))
+
+
+class Categorical(Family):
+    """Categorical over ``num_categories`` values 0, 1, ...: that many logits per element; x integer (any dtype)."""
+
+    def __init__(self, num_categories: int) -> None:
+        super().__init__()
+        if num_categories < 2:
+            raise PyrovaeError(f"a categorical needs at least two categories; got {num_categories}")
+        self.num_params = num_categories
+
+    def forward(self, *logits: Tensor) -> TorchDistribution:
+        return dist.Categorical(logits=torch.stack(logits, -1))
+
+    def params_at(self, mean: Tensor) -> Tensor:
+        """Uniform: a mean says nothing about which category."""
+        return mean.new_zeros(self.num_params * mean.shape[0], *mean.shape[1:])
+
+
+bernoulli = Bernoulli()
+normal = Normal()

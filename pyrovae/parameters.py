@@ -1,0 +1,165 @@
+"""Where a program's parameters live: in its modules, never in Pyro's global store unless stock Pyro asks for them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
+from torch import Tensor, nn
+from torch.distributions import transform_to
+
+from pyrovae.errors import PyrovaeError
+
+_serial = count()
+_names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
+
+
+def expose(program: nn.Module) -> None:
+    """Tell stock Pyro (SVI, its ELBOs) of every parameter of ``program``, under a name no other instance has.
+
+    A plain method given to SVI would train nothing, silently, and a fixed name would make a second instance inherit
+    the first one's values; a copy of a program gets a name of its own. Under our own evaluation, and outside any
+    Pyro handler, nobody listens and nothing is registered.
+    """
+    if _PYRO_STACK and not any(isinstance(handler, LocalParameters) for handler in _PYRO_STACK):
+        name = _names.get(program) or _names.setdefault(program, f"{type(program).__name__}_{next(_serial)}")
+        pyro.module(name, program)
+
+
+class LocalParameters(Messenger):
+    """Answers ``pyro.param`` without writing to the global store.
+
+    A statement whose initial value already belongs to a module (``pyro.module``, ``PyroModule``) gets that value. A
+    bare ``pyro.param`` gets the entry of ``own``, made on first sight from the store's value or from the initial one.
+
+    Args:
+        own: unconstrained leaves of the bare ``pyro.param`` statements, by name; filled as they are met.
+    """
+
+    def __init__(self, own: dict[str, Tensor] | None = None) -> None:
+        super().__init__()
+        self.own = {} if own is None else own
+        self.constraints: dict[str, Any] = {}
+        self.seen: dict[str, Tensor] = {}  # leaves that belong to modules, by the name of their statement
+
+    def _pyro_param(self, msg: dict[str, Any]) -> None:
+        name, init = msg["name"], msg["args"][1] if len(msg["args"]) > 1 else None
+        if isinstance(init, Tensor) and init.requires_grad:
+            self.seen[name] = init
+            msg["value"], msg["done"] = init, True
+        elif init is not None or name in self.own:
+            constraint = msg["kwargs"].get("constraint", torch.distributions.constraints.real)
+            leaf = self.own.get(name)
+            if leaf is None:
+                leaf = self.own[name] = _unconstrained(name, init, constraint)
+            self.constraints[name] = constraint
+            msg["value"], msg["done"] = transform_to(constraint)(leaf), True
+
+    @contextmanager
+    def scope(self) -> Iterator[LocalParameters]:
+        """This handler, with the parameters of any ``PyroModule`` kept local too."""
+        with pyro.settings.context(module_local_params=True), self:
+            yield self
+
+
+def _unconstrained(name: str, init: Tensor | Callable[[], Tensor], constraint: Any) -> Tensor:
+    store = pyro.get_param_store()
+    with torch.no_grad():
+        value = store[name] if name in store else init() if callable(init) else init
+        return transform_to(constraint).inv(value).clone().requires_grad_()
+
+
+class Adopted(nn.Module):
+    """A program made of a foreign one: its bare ``pyro.param`` values and the modules it registers become ours.
+
+    Any object with ``model(x, *given)`` and ``guide(x, *given)`` can be trained so, even two closures, and the
+    result keeps its values without the global store.
+    """
+
+    def __init__(self, program: Any, own: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.program = program
+        self.own = nn.ParameterDict({_key(name): nn.Parameter(leaf.detach()) for name, leaf in own.items()})
+        inside = {id(p) for p in program.parameters()} if isinstance(program, nn.Module) else set()
+        outside = {name: p for name, p in seen.items() if p.is_leaf and id(p) not in inside}
+        self.outside = nn.ParameterDict({_key(name): p for name, p in outside.items()})
+        self._own_names = {name: _key(name) for name in own}
+
+    def _local(self) -> LocalParameters:
+        return LocalParameters({name: self.own[key] for name, key in self._own_names.items()})
+
+    def model(self, *args: Any) -> Any:
+        with self._local():
+            return self.program.model(*args)
+
+    def guide(self, *args: Any) -> Any:
+        with self._local():
+            return self.program.guide(*args)
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # a ParameterDict's keys must not hold dots
+
+
+def adopt(program: Any, *args: Any) -> nn.Module:
+    """``program`` as a module that owns every parameter it uses: itself where it already does.
+
+    Args:
+        args: a few rows of ``(x, *given)``, on which model and guide are run once to meet their statements.
+    """
+    handler = LocalParameters()
+    with torch.no_grad(), torch.random.fork_rng(), pyro.poutine.block(), handler.scope():
+        with pyro.poutine.trace() as guide:
+            program.guide(*args)
+        with pyro.poutine.replay(trace=guide.trace):
+            program.model(*args)
+    inside = {id(p) for p in program.parameters()} if isinstance(program, nn.Module) else set()
+    if isinstance(program, nn.Module) and not handler.own and all(id(p) in inside for p in handler.seen.values()):
+        return program
+    return Adopted(program, handler.own, handler.seen)
+
+
+class _Method(nn.Module):
+    """Lets ``functional_call`` run a method other than forward."""
+
+    def __init__(self, program: nn.Module, method: str) -> None:
+        super().__init__()
+        self.program, self.method = program, method
+
+    def forward(self, *args: Any) -> Any:
+        return getattr(self.program, self.method)(*args)
+
+
+def bound(program: Any, method: str, values: Mapping[str, Tensor]) -> Callable[..., Any]:
+    """``program.model`` or ``program.guide`` run with ``values`` in the place of its parameters."""
+    if not isinstance(program, nn.Module):
+        raise PyrovaeError("only a program that is an nn.Module can be run with other parameters; see pyrovae.parameters.adopt")
+    module = _Method(program, method)
+    named = {f"program.{name}": value for name, value in values.items()}
+    return lambda *args: torch.func.functional_call(module, named, args)
+
+
+@contextmanager
+def frozen(program: Any) -> Iterator[torch.device]:
+    """``program`` in evaluation mode without gradients, its modes put back afterwards; yields its device.
+
+    ``no_grad`` and not ``inference_mode``, in which a program could not take gradients inside itself.
+    """
+    modules = list(program.modules()) if isinstance(program, nn.Module) else []
+    training = [module.training for module in modules]
+    parameter = next(iter(program.parameters()), None) if modules else None
+    try:
+        for module in modules:
+            module.training = False
+        with torch.no_grad():
+            yield torch.device("cpu") if parameter is None else parameter.device
+    finally:
+        for module, mode in zip(modules, training, strict=True):
+            module.training = mode

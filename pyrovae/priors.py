@@ -1,0 +1,92 @@
+"""Priors: modules that map the conditioning variables, or nothing, to a distribution of the latents.
+
+Any ``Conditional`` serves as a prior p(z | given). The priors here are the same for every datum and ignore what is
+given. Writing another one takes a ``forward(*given)`` that returns a distribution with event shape (latent,).
+"""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyrovae import trees
+from pyrovae.distributions import mixture
+from pyrovae.errors import PyrovaeError
+from pyrovae.families import inverse_positive, positive
+from pyrovae.recorded import Recorded
+
+
+class Prior(Recorded, nn.Module):
+    """Base of the priors: ``forward(*given)`` returns a distribution over z; batch shape () or (N,)."""
+
+    def forward(self, *given: trees.Tree) -> TorchDistribution:
+        raise TypeError(f"{type(self).__name__} must define forward(*given) -> Distribution")
+
+
+def _check_latent(latent: int) -> None:
+    if latent < 1:
+        raise PyrovaeError(f"the number of latent dimensions must be at least 1; got {latent}")
+
+
+class StandardNormal(Prior):
+    """p(z) = prod_d Normal(z_d; 0, 1)."""
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        _check_latent(latent)
+        self.register_buffer("loc", torch.zeros(latent), persistent=False)
+        self.register_buffer("scale", torch.ones(latent), persistent=False)
+
+    def forward(self, *given: trees.Tree) -> TorchDistribution:
+        return dist.Normal(self.loc, self.scale).to_event(1)
+
+
+class NormalMixture(Prior):
+    """p(z) = sum_k w_k prod_d Normal(z_d; m_kd, s_kd), all learned.
+
+    Args:
+        latent: the dimension of z.
+        num_components: K.
+        spread: standard deviation of the components' initial locations.
+    """
+
+    def __init__(self, latent: int, num_components: int, *, spread: float = 1.0) -> None:
+        super().__init__()
+        _check_latent(latent)
+        if num_components < 1:
+            raise PyrovaeError(f"a mixture needs at least one component; got {num_components}")
+        self.logits = nn.Parameter(torch.zeros(num_components))
+        self.loc = nn.Parameter(spread * torch.randn(num_components, latent))
+        self.raw_scale = nn.Parameter(torch.full((num_components, latent), inverse_positive(1.0)))
+
+    def forward(self, *given: trees.Tree) -> TorchDistribution:
+        return mixture(self.logits, dist.Normal(self.loc, positive(self.raw_scale)).to_event(1))
+
+
+class VampPrior(Prior):
+    """p(z) = 1/K sum_k q(z | u_k): a mixture of the encoder's posteriors at learned pseudo-inputs.
+
+    Args:
+        encoder: the program's own encoder; the weights are shared, in memory and in training.
+        pseudo_inputs: the u_k to start from, (K, *event_shape), for instance training data; they are copied. With a
+            conditional encoder a tuple (x, *given): the pseudo-inputs then have pseudo-labels, learned too.
+
+    Tomczak & Welling 2018, "VAE with a VampPrior".
+    """
+
+    def __init__(self, encoder: nn.Module, pseudo_inputs: trees.Tree) -> None:
+        super().__init__()
+        self.encoder = encoder
+        parents = pseudo_inputs if isinstance(pseudo_inputs, tuple) else (pseudo_inputs,)
+        trees.num_data(*parents)
+        self.pseudo_inputs = nn.ParameterList(p.detach().clone().float() for p in parents)
+
+    def forward(self, *given: trees.Tree) -> TorchDistribution:
+        components = self.encoder(*self.pseudo_inputs)  # batch shape (K,)
+        count = components.batch_shape[0]
+        return mixture(self.pseudo_inputs[0].new_zeros(count), components)

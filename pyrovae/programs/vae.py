@@ -1,0 +1,71 @@
+"""The variational autoencoder as a Pyro program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import nn
+
+from pyrovae import trees
+from pyrovae.errors import PyrovaeError
+from pyrovae.parameters import expose
+from pyrovae.recorded import Recorded
+from pyrovae.trees import Tree
+
+
+class VAE(Recorded, nn.Module):
+    """p(z | given) p(x | z, given) with the guide q(z | x, given) (Kingma & Welling 2014; Rezende et al. 2014).
+
+    Each slot takes any module that maps its parents to a distribution::
+
+        z ~ prior(*given)         x ~ decoder(z, *given)         guide: z ~ encoder(x, *given)
+
+    Args:
+        prior: p(z | given); batch shape () or (N,), event shape (latent,).
+        decoder: p(x | z, given), the likelihood; a tree of distributions where ``x`` is a tree.
+        encoder: q(z | x, given), the posterior family.
+
+    ``x`` and ``given`` are tensors, or trees of them, with one leading dimension N. Site names are ``z`` and ``x``
+    (``x.key`` for the entries of a tree). Stock Pyro takes ``vae.model`` and ``vae.guide`` as they are.
+
+    Example:
+        >>> import torch, pyrovae as pv
+        >>> encoder = pv.Conditional(pv.networks.MLP(6, 16, 4), pv.families.normal)
+        >>> decoder = pv.Conditional(pv.networks.MLP(2, 16, 6), pv.families.bernoulli)
+        >>> vae = pv.VAE(pv.priors.StandardNormal(2), decoder, encoder)
+        >>> pv.log_terms(vae, torch.ones(5, 6), num_particles=3).log_px_z.shape
+        torch.Size([3, 5])
+    """
+
+    def __init__(self, prior: nn.Module, decoder: nn.Module, encoder: nn.Module) -> None:
+        super().__init__()
+        self.prior = prior
+        self.decoder = decoder
+        self.encoder = encoder
+
+    def model(self, x: Tree = None, *given: Tree, num_data: int | None = None) -> Tree:
+        """The joint p(x, z | given); samples ``num_data`` new rows where ``x`` is None. Returns x."""
+        expose(self)
+        size = num_data if num_data is not None else trees.num_data(x, *given)
+        with pyro.plate("data", size, dim=-1):
+            z = pyro.sample("z", self.prior(*given))
+            return _observe("x", self.decoder(z, *given), x)
+
+    def guide(self, x: Tree, *given: Tree) -> Any:
+        """The amortized posterior q(z | x, given). Returns z."""
+        expose(self)
+        with pyro.plate("data", trees.num_data(x, *given), dim=-1):
+            return pyro.sample("z", self.encoder(x, *given))
+
+
+def _observe(name: str, likelihood: Tree, x: Tree) -> Tree:
+    """A sample site per leaf of the likelihood, observed where ``x`` is there, in the structure of the likelihood."""
+    if isinstance(likelihood, TorchDistributionMixin):
+        return pyro.sample(name, likelihood, obs=x)
+    entries = list(likelihood.items() if isinstance(likelihood, dict) else enumerate(likelihood))
+    if x is not None and (not isinstance(x, dict | tuple | list) or len(x) != len(entries)):
+        raise PyrovaeError(f"the decoder gives {len(entries)} distributions, and x at {name!r} is not a tree of as many")
+    values = [_observe(f"{name}.{key}", part, None if x is None else x[key]) for key, part in entries]
+    return dict(zip(likelihood, values, strict=True)) if isinstance(likelihood, dict) else tuple(values)

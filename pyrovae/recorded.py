@@ -1,0 +1,23 @@
+"""Objects that remember how they were built, so that a program can be saved as a description and its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Recorded:
+    """Keeps the constructor's arguments in ``_arguments``.
+
+    ``pyrovae.save`` writes them as JSON and ``pyrovae.load`` calls the constructor again, so a subclass needs no
+    serialisation code: tensors passed to a constructor must become parameters or buffers, whose values come from
+    the weights. deepcopy and pickle keep the arguments consistent with the copied submodules, because both restore
+    the instance's dict as one object graph.
+    """
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Recorded:  # noqa: D102 - an instance of cls
+        self = super().__new__(cls)
+        # object.__setattr__: nn.Module's own is unusable before nn.Module.__init__
+        object.__setattr__(self, "_arguments", (args, kwargs))
+        return self

@@ -1,0 +1,105 @@
+"""Drawing from a program, and its distributions given data.
+
+Results are by site name; where there is one site, they are that site's value or distribution itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import pyro
+import pyro.poutine as poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from pyrovae import trees
+from pyrovae.errors import PyrovaeError
+from pyrovae.parameters import LocalParameters, frozen
+from pyrovae.terms import samples
+from pyrovae.trees import Tree
+
+
+def sample(program: Any, num_samples: int, *given: Tree, like: Tree = None) -> Any:
+    """``num_samples`` draws x ~ p(x | given), from Torch's global generator.
+
+    Args:
+        program: any program.
+        given: conditioning variables with ``num_samples`` rows.
+        like: data of the right shape, for programs whose model needs an ``x`` to run (the rows are placeholders).
+
+    Returns:
+        (num_samples, *event_shape), or a dict of such by site name.
+
+    Raises:
+        PyrovaeError: rows of ``given`` that differ in number from ``num_samples``; a model that needs ``like``.
+    """
+    if num_samples < 1:
+        raise PyrovaeError(f"the number of samples must be at least 1; got {num_samples}")
+    if given and trees.num_data(*given) != num_samples:
+        raise PyrovaeError(f"given has {trees.num_data(*given)} rows for {num_samples} samples: one row per sample")
+    with frozen(program) as device, LocalParameters().scope():
+        conditions = [trees.to(trees.as_tensors(g), device) for g in given]
+        if like is not None:
+            rows = trees.rows(trees.repeat(trees.to(trees.as_tensors(like), device), num_samples), slice(0, num_samples))
+            return observed_values(program, {}, rows, *conditions)
+        if "num_data" not in inspect.signature(program.model).parameters:
+            raise PyrovaeError(
+                "this program's model cannot run without x: pass like=x, data of the right shape, whose values are ignored"
+            )
+        trace = poutine.trace(program.model).get_trace(None, *conditions, num_data=num_samples)
+        return trees.only({name: site["value"] for name, site in samples(trace) if not _is_latent(name, trace)})
+
+
+def _is_latent(name: str, trace: Any) -> bool:
+    """In an unconditioned trace nothing is observed: x is what the model returns, leaf by leaf."""
+    returned = {id(leaf) for leaf in trees.leaves(trace.nodes["_RETURN"]["value"])}
+    return id(trace.nodes[name]["value"]) not in returned
+
+
+def observed_values(program: Any, latents: Mapping[str, Tensor], x: Tree, *given: Tree, num_particles: int = 1) -> Any:
+    """Draws at the observed sites with the latents fixed (or drawn from the prior), ignoring the values of ``x``.
+
+    Args:
+        latents: values (N, *event), or (num_particles, N, *event) where that is more than one.
+    """
+    plate = pyro.plate("particles", num_particles, dim=-2) if num_particles > 1 else nullcontext()
+    model = poutine.condition(poutine.uncondition(program.model), data=dict(latents))
+    with frozen(program), LocalParameters().scope(), plate:
+        trace = poutine.trace(model).get_trace(x, *given)
+    return trees.only({name: site["value"] for name, site in samples(trace) if site["infer"].get("was_observed")})
+
+
+def encode(program: Any, x: Tree, *given: Tree) -> Any:
+    """The guide's distribution q(z | x, given) of each latent, batch shape (N,); by site name where there are several."""
+    with frozen(program) as device, LocalParameters().scope():
+        trace = poutine.trace(program.guide).get_trace(*_placed(device, x, *given))
+    return trees.only({name: site["fn"] for name, site in samples(trace) if not site["is_observed"]})
+
+
+def reconstruct(program: Any, x: Tree, *given: Tree) -> Any:
+    """p(x | z, given) at z = the guide's mean (its mode where z is discrete): a distribution with batch shape (N,).
+
+    ``.mean`` gives pictures, ``.sample()`` draws. By site name where several sites are observed.
+    """
+    with frozen(program) as device, LocalParameters().scope():
+        placed = _placed(device, x, *given)
+        with _AtMean():
+            guide = poutine.trace(program.guide).get_trace(*placed)
+        model = poutine.trace(poutine.replay(program.model, trace=guide)).get_trace(*placed)
+    return trees.only({name: site["fn"] for name, site in samples(model) if site["is_observed"]})
+
+
+class _AtMean(Messenger):
+    """Every latent site takes its mean, or its mode where it is discrete."""
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if not msg["is_observed"] and hasattr(msg["fn"], "support"):
+            msg["value"] = msg["fn"].mode if msg["fn"].support.is_discrete else msg["fn"].mean
+            msg["done"] = True
+
+
+def _placed(device: Any, *args: Tree) -> list[Tree]:
+    return [trees.to(trees.as_tensors(arg), device) for arg in args]

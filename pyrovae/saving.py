@@ -1,0 +1,271 @@
+"""Saving programs: one safetensors file that holds weights and description, no pickle.
+
+The description is the tree of constructor calls, as JSON in the file's header; loading calls only constructors of
+pyrovae and torch, unless told to trust more. The file is written beside its place and renamed, so that what is
+there is always whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pyrovae.errors import PyrovaeError
+from pyrovae.recorded import Recorded
+
+FORMAT = 1
+TRUSTED = ("pyrovae", "torch")
+
+
+def save(program: nn.Module, path: str | Path) -> None:
+    """Write ``program`` to ``path``: one file, replaced in one step or not at all.
+
+    Tensors that several parts share are written once. A program of the user's own classes is saved with its weights
+    only, and loads with ``load(path, program=...)``.
+
+    Raises:
+        PyrovaeError: the file cannot be written; what was there before is untouched.
+    """
+    path = Path(path)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _unshared(program).items()}
+    manifest = {"format": FORMAT, "class": type(program).__name__, "program": _described(program)}
+    text = json.dumps(manifest)
+    metadata = {"pyrovae": text, "sha256": _digest(text, tensors)}
+    payload = safetensors.torch.save(tensors, metadata)
+    write_atomically(path, payload)
+
+
+def load(path: str | Path, *, program: nn.Module | None = None, trust: tuple[str, ...] = ()) -> nn.Module:
+    """Read a program that ``save`` wrote, on the CPU.
+
+    Args:
+        path: the file.
+        program: load the weights into this program instead of building one from the description.
+        trust: names of further packages whose classes the description may call, such as ``("my_package",)``. Their
+            code is imported and run: trust only files whose origin you know.
+
+    Raises:
+        PyrovaeError: no such file; not one of ours, cut short or altered (checksum); a newer format; a class outside
+            pyrovae, torch and ``trust``; weights that do not fit.
+    """
+    manifest, tensors = _read(Path(path))
+    if program is None:
+        if manifest["program"] is None:
+            raise PyrovaeError(
+                f"{path} holds the weights of a {manifest['class']}, whose classes do not record how they were built: "
+                "build the program and pass load(path, program=...)"
+            )
+        program = _Builder((*TRUSTED, *trust)).build(manifest["program"])
+    return _fill(program, tensors, path)
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Write to a temporary file in the same folder, force it to disk, rename; raises PyrovaeError."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".{path.name}.*.partial"):  # left by a process that was killed
+            stale.unlink()
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise PyrovaeError(f"{path} could not be written ({error.strerror}); what was there before is intact") from error
+
+
+def _unshared(program: nn.Module) -> dict[str, Tensor]:
+    """The state by name, each tensor once, under the first of its names."""
+    first: dict[int, str] = {}
+    state = program.state_dict(keep_vars=True)
+    return {name: tensor for name, tensor in state.items() if first.setdefault(id(tensor), name) == name}
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        payload = path.read_bytes()
+    except OSError as error:
+        raise PyrovaeError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        tensors = safetensors.torch.load(payload)
+        length = int.from_bytes(payload[:8], "little")
+        metadata = json.loads(payload[8 : 8 + length])["__metadata__"]
+        text, digest = metadata["pyrovae"], metadata["sha256"]
+        manifest = json.loads(text)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise PyrovaeError(f"{path} is not a program saved by pyrovae, or is cut short; nothing of it was run") from error
+    if manifest.get("format", 0) > FORMAT:
+        raise PyrovaeError(f"{path} has format {manifest['format']}; this pyrovae reads up to {FORMAT}: upgrade it")
+    if _digest(text, tensors) != digest:
+        raise PyrovaeError(f"{path} was altered: its checksum does not match. Use another copy")
+    return manifest, tensors
+
+
+def _fill(program: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> nn.Module:
+    expected = _unshared(program)
+    wrong = [
+        f"{name}: file {_shape(tensors.get(name))}, program {_shape(expected.get(name))}"
+        for name in dict.fromkeys([*expected, *tensors])
+        if _shape(tensors.get(name)) != _shape(expected.get(name))
+    ]
+    if wrong:
+        raise PyrovaeError(f"the weights in {path} do not fit the program:\n  " + "\n  ".join(wrong))
+    with torch.no_grad():
+        for name, tensor in expected.items():
+            tensor.copy_(tensors[name])
+    return program.eval()
+
+
+def _shape(tensor: Tensor | None) -> Any:
+    return "absent" if tensor is None else tuple(tensor.shape)
+
+
+# The description: constructor calls as JSON. An object met twice is written once and referred to by number, which is
+# how a VampPrior and its program come back with one encoder between them.
+
+
+class _Undescribed(Exception):
+    pass
+
+
+def _described(program: nn.Module) -> Any:
+    try:
+        return _Describer().describe(program)
+    except _Undescribed:
+        return None
+
+
+class _Describer:
+    def __init__(self) -> None:
+        self.numbers: dict[int, int] = {}
+
+    def describe(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, Tensor):
+            return {"tensor": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
+        if isinstance(value, list):
+            return [self.describe(v) for v in value]
+        if isinstance(value, tuple):
+            return {"tuple": [self.describe(v) for v in value]}
+        if isinstance(value, Mapping):
+            return {"dict": [[key, self.describe(v)] for key, v in value.items()]}
+        if isinstance(value, nn.Module):
+            return self._module(value)
+        return {"import": _import_path(value)}
+
+    def _module(self, module: nn.Module) -> Any:
+        if id(module) in self.numbers:
+            return {"shared": self.numbers[id(module)]}
+        args, kwargs = module._arguments if isinstance(module, Recorded) else _torch_arguments(module)
+        call = {
+            "call": _import_path(type(module)),
+            "args": [self.describe(a) for a in args],
+            "kwargs": {k: self.describe(v) for k, v in kwargs.items()},
+        }
+        self.numbers[id(module)] = len(self.numbers)
+        return call
+
+
+def _import_path(value: Any) -> str:
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    if not module or not name or "<" in name:
+        raise _Undescribed
+    return f"{module}:{name}"
+
+
+def _torch_arguments(module: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The constructor arguments of one of torch's own modules, read back from its attributes."""
+    if not type(module).__module__.startswith("torch.nn."):
+        raise _Undescribed
+    if isinstance(module, nn.Sequential):
+        return tuple(module), {}
+    names = [n for n in inspect.signature(type(module).__init__).parameters if n not in ("self", "device", "dtype")]
+    found = {n: getattr(module, n) for n in names if hasattr(module, n)}
+    return (), {n: v is not None if n == "bias" and not isinstance(v, bool) else v for n, v in found.items()}
+
+
+class _Builder:
+    def __init__(self, trusted: tuple[str, ...]) -> None:
+        self.trusted = trusted
+        self.built: list[Any] = []
+
+    def build(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [self.build(v) for v in node]
+        if not isinstance(node, dict):
+            return node
+        if "tensor" in node:  # its values come with the weights
+            return torch.zeros(node["tensor"], dtype=getattr(torch, node["dtype"]))
+        if "tuple" in node:
+            return tuple(self.build(v) for v in node["tuple"])
+        if "dict" in node:
+            return {key: self.build(v) for key, v in node["dict"]}
+        if "shared" in node:
+            return self.built[node["shared"]]
+        if "import" in node:
+            return resolve(node["import"], self.trusted)
+        return self._call(node)
+
+    def _call(self, node: dict[str, Any]) -> Any:
+        constructor = resolve(node["call"], self.trusted)
+        if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
+            raise PyrovaeError(f"the description calls {node['call']}, which is not a module")
+        args = [self.build(a) for a in node["args"]]
+        kwargs = {k: self.build(v) for k, v in node["kwargs"].items()}
+        try:
+            module = constructor(*args, **kwargs)
+        except TypeError as error:
+            raise PyrovaeError(f"{node['call']} cannot be built from the description: {error}") from error
+        self.built.append(module)
+        return module
+
+
+def resolve(path: str, trusted: tuple[str, ...]) -> Any:
+    """Import ``module:name`` from a trusted package.
+
+    Raises:
+        PyrovaeError: the package is not trusted (nothing is imported then), or there is no such name.
+    """
+    module_name, _, name = path.partition(":")
+    if module_name.split(".")[0] not in trusted:
+        raise PyrovaeError(
+            f"{path} is outside {', '.join(trusted)}: refused before import. If you trust that code, pass "
+            f"trust=({module_name.split('.')[0]!r},)"
+        )
+    try:
+        value = importlib.import_module(module_name)
+        for part in name.split("."):
+            value = getattr(value, part)
+    except (ImportError, AttributeError) as error:
+        near = difflib.get_close_matches(name, dir(value)) if "value" in locals() else []
+        raise PyrovaeError(f"there is no {path}" + (f"; did you mean {', '.join(near)}?" if near else "")) from error
+    return value

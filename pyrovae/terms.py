@@ -1,0 +1,251 @@
+"""The log-densities of a program at a few points per datum: all that objectives and estimators ever see.
+
+This module is where the two columns meet: it runs a program's guide and model under Pyro's handlers and turns the
+two traces into ``LogTerms``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import pyro
+import pyro.poutine as poutine
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from pyrovae import trees
+from pyrovae.errors import PyrovaeError
+from pyrovae.parameters import LocalParameters
+
+ENUMERATION = -3  # dim -1 is the data plate, -2 the particles; enumerated values lie further left
+
+
+class Site(NamedTuple):
+    """One latent or observed site, as both programs saw it.
+
+    Attributes:
+        p, q: its distribution in the model and in the guide (None for an observed site).
+        value: the value scored, (*points, N, *event_shape).
+        log_p, log_q: log-probs in nats, (*points, N) or broadcastable to it; log_q is None for an observed site.
+    """
+
+    p: TorchDistribution | None
+    q: TorchDistribution | None
+    value: Tensor
+    log_p: Tensor
+    log_q: Tensor | None
+
+
+class LogTerms(NamedTuple):
+    """log p and log q of every site, per point and datum.
+
+    Attributes:
+        sites: by name, in the model's order.
+        log_w: log quadrature weight of a point, broadcastable to (*points, N): -log S for one of S particles;
+            log q(y | x) - log S where y was enumerated by the guide.
+        penalty: training penalties, (N,) or 0; never part of evidence.
+        guide_order: the names of the latent sites in the order in which the guide samples them.
+    """
+
+    sites: dict[str, Site]
+    log_w: Tensor
+    penalty: Tensor
+    guide_order: tuple[str, ...] = ()
+
+    @property
+    def latents(self) -> dict[str, Site]:
+        """The latent sites."""
+        return {name: site for name, site in self.sites.items() if site.log_q is not None}
+
+    @property
+    def observed(self) -> dict[str, Site]:
+        """The observed sites."""
+        return {name: site for name, site in self.sites.items() if site.log_q is None}
+
+    @property
+    def log_px_z(self) -> Tensor:
+        """sum of log p over the observed sites, (*points, N)."""
+        return self._sum(site.log_p for site in self.observed.values())
+
+    @property
+    def log_pz(self) -> Tensor:
+        """sum of log p over the latent sites, (*points, N)."""
+        return self._sum(site.log_p for site in self.latents.values())
+
+    @property
+    def log_qz_x(self) -> Tensor:
+        """sum of log q over the latent sites, (*points, N)."""
+        return self._sum(site.log_q for site in self.latents.values() if site.log_q is not None)
+
+    @property
+    def log_weight(self) -> Tensor:
+        """log p(x, z) - log q(z | x), the importance log-weight of each point, (*points, N)."""
+        return self.log_px_z + self.log_pz - self.log_qz_x
+
+    def _sum(self, terms: Iterable[Tensor]) -> Tensor:
+        return sum(terms, start=torch.zeros_like(self.log_w))
+
+
+Program = Any  # an object with .model(x, *given) and .guide(x, *given), its data plate at dim -1
+
+
+def log_terms(
+    program: Program, x: trees.Tree, *given: trees.Tree, num_particles: int = 1, scorer: Callable[..., Any] | None = None
+) -> LogTerms:
+    """Run guide and model once and collect every site's log-densities.
+
+    Args:
+        program: any object with ``model(x, *given)`` and ``guide(x, *given)`` whose data plate is at dim -1.
+        x, given: tensors, or trees of them, with N rows.
+        num_particles: S points per datum, drawn in one vectorized run (a plate at dim -2).
+        scorer: a guide to score q with, at the values that ``program.guide`` drew; by default that guide itself.
+
+    Returns:
+        LogTerms with points (S,), or (K, ..., S) with enumerated values further left. A discrete latent of the model
+        that the guide does not have is summed out exactly; what it touched is credited to the last of those sites.
+
+    Raises:
+        PyrovaeError: a guide site the model lacks; a latent the guide lacks and that cannot be enumerated; terms
+            that are not one per datum (a site outside the data plate, a mistaken ``to_event``); a term scaled by
+            ``poutine.scale`` or by plate subsampling.
+    """
+    if num_particles < 1:
+        raise PyrovaeError(f"num_particles must be at least 1; got {num_particles}")
+    size = trees.num_data(x, *given)
+    with LocalParameters().scope(), _vectorized(num_particles):
+        guide = _run(program.guide, x, given)
+        latent = [name for name, site in samples(guide) if not site["is_observed"]]
+        score = guide if scorer is None else _run(poutine.replay(scorer, trace=guide), x, given)
+        model = _run(poutine.replay(_enumerating(program.model, latent), trace=guide), x, given)
+    return _assemble(model, score, latent, size, num_particles)
+
+
+def repeated_log_terms(program: Program, x: trees.Tree, *given: trees.Tree, num_particles: int = 1) -> LogTerms:
+    """``log_terms`` for programs whose networks cannot take a particle dimension: runs on num_particles * N rows."""
+    repeated = [trees.repeat(tree, num_particles) for tree in (x, *given)]
+    terms = log_terms(program, *repeated)
+    size = trees.num_data(x, *given)
+
+    def fold(tensor: Tensor) -> Tensor:  # (*enumerated, 1, S * N) to (*enumerated, S, N)
+        return tensor.squeeze(-2).unflatten(-1, (num_particles, size))
+
+    def fold_site(site: Site) -> Site:
+        log_q = None if site.log_q is None else fold(site.log_q)
+        lead = site.log_p.dim() - 2
+        value = site.value if lead else site.value.reshape(num_particles, size, *site.value.shape[2:])
+        return Site(None, None, value, fold(site.log_p), log_q)
+
+    sites = {name: fold_site(site) for name, site in terms.sites.items()}
+    log_w = (terms.log_w - math.log(num_particles)).expand(*terms.log_w.shape[:-1], num_particles * size)
+    return LogTerms(sites, fold(log_w), terms.penalty, terms.guide_order)
+
+
+def _vectorized(num_particles: int) -> Any:
+    """The plate of particles; none for a single one, so that networks without batch freedom run too."""
+    return pyro.plate("particles", num_particles, dim=-2) if num_particles > 1 else nullcontext()
+
+
+def _run(program: Callable[..., Any], x: trees.Tree, given: tuple[trees.Tree, ...]) -> Any:
+    enumerated = poutine.enum(program, first_available_dim=ENUMERATION)
+    try:
+        return poutine.trace(enumerated).get_trace(x, *given)
+    except ValueError as error:  # Pyro's and torch's validation of shapes, plates and supports
+        raise PyrovaeError(f"the program does not fit the data: {error}") from error
+
+
+def samples(trace: Any) -> list[tuple[str, Any]]:
+    """The random sites of a trace: neither subsampling nor ``pyro.deterministic``."""
+    return [
+        (name, site)
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
+    ]
+
+
+def _enumerating(model: Callable[..., Any], latent: list[str]) -> Callable[..., Any]:
+    """Marks the model's discrete latents that the guide does not sample for enumeration."""
+
+    def config(site: Any) -> dict[str, Any]:
+        absent = not site["is_observed"] and site["name"] not in latent
+        enumerable = absent and getattr(site["fn"], "has_enumerate_support", False)
+        return {"enumerate": "parallel"} if enumerable else {}
+
+    return poutine.infer_config(model, config)
+
+
+def _assemble(model: Any, guide: Any, latent: list[str], size: int, num_particles: int) -> LogTerms:
+    p_sites, q_sites = dict(samples(model)), {n: s for n, s in samples(guide) if n in latent}
+    if missing := [name for name in latent if name not in p_sites or p_sites[name]["is_observed"]]:
+        raise PyrovaeError(
+            f"the guide samples {missing}, which the model does not; the model's latents are "
+            f"{[n for n, s in p_sites.items() if not s['is_observed']]}: give both programs the same site names"
+        )
+    log_p = {name: _score(name, site, size, num_particles) for name, site in p_sites.items()}
+    log_q = {name: _score(name, site, size, num_particles) for name, site in q_sites.items()}
+    log_p = _sum_out(log_p, p_sites, latent)
+    sites = {
+        name: Site(p_sites[name]["fn"], q_sites[name]["fn"] if name in q_sites else None,
+                   p_sites[name]["value"], term, log_q.get(name))
+        for name, term in log_p.items()
+    }  # fmt: skip
+    enumerated = [log_q[name] for name, site in q_sites.items() if "_enumerate_dim" in site["infer"]]
+    reference = next(iter(log_p.values()))
+    log_w = sum(enumerated, start=reference.new_full((1, 1), -math.log(num_particles)))
+    return LogTerms(sites, log_w, reference.new_zeros(()), tuple(latent))
+
+
+def _score(name: str, site: Any, size: int, num_particles: int) -> Tensor:
+    """log p of a site, (*points, N), masks applied; refuses whatever is not one term per datum."""
+    if not (isinstance(site["scale"], int | float) and site["scale"] == 1):
+        raise PyrovaeError(
+            f"site {name!r} is scaled by {site['scale']} (poutine.scale, or a subsampled plate): log-densities would be "
+            "raised to a power; weight terms in the objective, and make the plate as large as the batch"
+        )
+    distribution, value = site["fn"], site["value"]
+    try:
+        log_p = scale_and_mask(distribution.log_prob(value), mask=site["mask"])
+    except (NotImplementedError, KeyError) as error:
+        raise PyrovaeError(
+            f"the distribution of site {name!r} cannot score a given value: it has no inverse. Use an invertible "
+            "transform, or the plain gradient"
+        ) from error
+    batch = value.shape[: value.dim() - distribution.event_dim]
+    if log_p.shape[-1:] != (size,) or (site["is_observed"] and batch[-1:] != (size,)):
+        raise PyrovaeError(
+            f"site {name!r} does not give one term per datum: log-prob {tuple(log_p.shape)} and value "
+            f"{tuple(value.shape)} with event dimension {distribution.event_dim}, for {size} data. Put it in the data "
+            "plate at dim -1, and declare with to_event what belongs to one datum, no more and no less"
+        )
+    if log_p.dim() > 1 and log_p.shape[-2] not in (1, num_particles):
+        raise PyrovaeError(f"site {name!r} has log-prob {tuple(log_p.shape)}: dim -2 is for the {num_particles} particles")
+    return log_p.unsqueeze(0) if log_p.dim() == 1 else log_p
+
+
+def _sum_out(log_p: dict[str, Tensor], sites: dict[str, Any], latent: list[str]) -> dict[str, Tensor]:
+    """Variable elimination of the discrete latents that only the model has."""
+    hidden = [n for n, s in sites.items() if not s["is_observed"] and n not in latent]
+    for name in reversed(hidden):
+        dim = sites[name]["infer"].get("_enumerate_dim")
+        if dim is None:
+            raise PyrovaeError(
+                f"the model samples {name!r} and the guide does not, and it cannot be enumerated: sample it in the guide"
+            )
+        touched = [n for n, term in log_p.items() if term.dim() >= -dim and term.shape[dim] > 1]
+        total = torch.logsumexp(sum((log_p[n] for n in touched), start=torch.zeros(())), dim, keepdim=True)
+        last = [n for n in touched if n not in hidden][-1:]
+        log_p = {n: term for n, term in log_p.items() if n not in touched} | {n: total for n in last}
+    return {n: _narrow(log_p[n]) if n in log_p else sites[n]["fn"].log_prob(sites[n]["value"]) * 0 for n in sites
+            if n not in hidden}  # fmt: skip
+
+
+def _narrow(term: Tensor) -> Tensor:
+    """Drops the leading dimensions of size one that elimination left."""
+    while term.dim() > 2 and term.shape[0] == 1:
+        term = term.squeeze(0)
+    return term

@@ -1,0 +1,79 @@
+"""What is checked once, before the first step, so that no step need branch on a value."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from pyrovae import trees
+from pyrovae.errors import PyrovaeError
+from pyrovae.terms import LogTerms
+from pyrovae.training.sources import Resident, Source
+
+CHUNK = 8192  # rows looked at together
+
+
+def check_modules(program: nn.Module) -> None:
+    """Refuse batch normalisation in training: row i's terms would depend on the other rows."""
+    for name, module in program.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            raise PyrovaeError(
+                f"{name} is a batch normalisation: each datum's terms would depend on the rest of its batch, and the "
+                "objective would be no bound. Use LayerNorm or GroupNorm, or freeze it with .eval()"
+            )
+
+
+def check_data(data: Source, terms: LogTerms) -> None:
+    """Refuse non-finite values anywhere and observations outside the likelihood's support.
+
+    Resident data are looked at whole, streamed data at the first rows only.
+
+    Raises:
+        PyrovaeError: with the first index of a bad value, and what would mend it.
+    """
+    rows = data.rows if isinstance(data, Resident) else data.probe(CHUNK)
+    for position, tree in enumerate(rows):
+        for name, leaf in trees.named("x" if position == 0 else f"given[{position - 1}]", tree).items():
+            check_finite(name, leaf)
+    step = data.probe(CHUNK)
+    observed = trees.named("x", step[0])
+    for name, site in terms.observed.items():
+        if name in observed and site.p is not None:
+            check_support(name, observed[name], site.p.support)
+
+
+def check_finite(name: str, leaf: Tensor) -> None:
+    """Raises PyrovaeError with the first index of a NaN or an infinity."""
+    for start in range(0, leaf.shape[0], CHUNK):
+        part = leaf[start : start + CHUNK]
+        bad = ~part.isfinite()
+        if bad.any():
+            index = bad.nonzero()[0].tolist()
+            value = part[tuple(index)].item()
+            raise PyrovaeError(
+                f"{name} holds {value} at index {[start + index[0], *index[1:]]}: data must be finite; remove or "
+                "impute such rows (missing values are not announced for this program)"
+            )
+
+
+def check_support(name: str, x: Tensor, support: constraints.Constraint) -> None:
+    """Raises PyrovaeError where x lies outside ``support``, with the likely remedy."""
+    try:
+        inside = support.check(x)
+    except RuntimeError:  # a support with parameters of its own, per batch: Pyro's validation has seen the probe
+        return
+    if not inside.all():
+        raise PyrovaeError(f"{name} lies outside the likelihood's support ({support}): {_remedy(x)}")
+
+
+def _remedy(x: Tensor) -> str:
+    low, high = x.min().item(), x.max().item()
+    if 0 <= low and 1 < high <= 255:
+        return f"its values reach {high:g}; divide images of 0..255 by 255"
+    if 0 <= low and high <= 1:
+        return (
+            "its values are grey, in [0, 1]; binarize them (pyrovae.data.load(..., binarization='dynamic'), or "
+            "fit(..., draw=torch.bernoulli)), or use a likelihood for grey values such as pyrovae.families.normal"
+        )
+    return f"its values range from {low:g} to {high:g}; use a likelihood for such data, or transform them"
