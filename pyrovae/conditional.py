@@ -33,9 +33,7 @@ class Conditional(Recorded, nn.Module):
         torch.Size([1, 8, 8])
     """
 
-    def __init__(
-        self, net: nn.Module, family: Callable[..., TorchDistribution], event_dim: int | None = None
-    ) -> None:
+    def __init__(self, net: nn.Module, family: Callable[..., TorchDistribution], event_dim: int | None = None) -> None:
         super().__init__()
         self.net = net
         self.family = family
@@ -74,10 +72,9 @@ class Product(Recorded, nn.Module):
 
     def __init__(self, factors: Mapping[str, nn.Module] | Sequence[nn.Module]) -> None:
         super().__init__()
-        mapping = isinstance(factors, Mapping)
-        self.factors: nn.Module = nn.ModuleDict(factors) if mapping else nn.ModuleList(factors)  # type: ignore
+        self.factors = nn.ModuleDict(factors) if isinstance(factors, Mapping) else nn.ModuleList(factors)
 
     def forward(self, *parents: Tree) -> Any:
         if isinstance(self.factors, nn.ModuleDict):
             return {name: factor(*parents) for name, factor in self.factors.items()}
-        return tuple(factor(*parents) for factor in self.factors)  # type: ignore[union-attr]
+        return tuple(factor(*parents) for factor in self.factors)

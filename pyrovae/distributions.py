@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -41,7 +41,7 @@ class DiagonalNormalMixture(TorchDistribution):
     ``log_prob`` maps (*batch, D) to (*batch,), in nats.
     """
 
-    arg_constraints = {
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         "logits": constraints.real_vector,
         "loc": constraints.independent(constraints.real, 2),
         "scale": constraints.independent(constraints.positive, 2),
@@ -74,7 +74,7 @@ class DiagonalNormalMixture(TorchDistribution):
         return torch.logsumexp(log_weights - 0.5 * square, -1)
 
     @torch.no_grad()
-    def sample(self, sample_shape: Any = Size()) -> Tensor:
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         index = dist.Categorical(logits=self.logits).sample(Size(sample_shape) + self.batch_shape)
         return torch.normal(self.loc[index], self.scale[index])
 

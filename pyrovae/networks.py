@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Size, Tensor, nn
@@ -68,7 +69,9 @@ def _check(parent: Tensor, shape: Size, name: str) -> None:
     if not parent.is_floating_point():
         raise PyrovaeError(f"{name} reads floating-point data and got {parent.dtype}: convert and scale it first")
     if parent.shape[parent.dim() - len(shape) :] != shape:
-        raise PyrovaeError(f"{name} expects data of shape (..., {', '.join(map(str, shape))}); got {tuple(parent.shape)}")
+        raise PyrovaeError(
+            f"{name} expects data of shape (..., {', '.join(map(str, shape))}); got {tuple(parent.shape)}"
+        )
 
 
 def join(parents: Sequence[Tensor], shapes: Sequence[Size]) -> Tensor:
@@ -97,7 +100,7 @@ class MLP(Network):
         self.in_shapes, self.out_shape = as_shapes(in_shapes), as_shape(out_shape)
         self.activation = activation
         sizes = [sum(s.numel() for s in self.in_shapes), *(as_shape(h).numel() for h in hidden)]
-        layers = [self._layer(n, m) for n, m in zip(sizes[:-1], sizes[1:], strict=True)]
+        layers = [self._layer(n, m) for n, m in pairwise(sizes)]
         self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(sizes[-1], self.out_shape.numel())
 

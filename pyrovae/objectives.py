@@ -39,8 +39,8 @@ def closed_form_kl(t: LogTerms) -> Tensor:
     latents = t.latents
     if tuple(latents) != t.guide_order:
         raise PyrovaeError(
-            f"closed-form KL: the model samples {list(latents)} and the guide {list(t.guide_order)}; the sum over sites "
-            "is the KL only where the orders agree. Use sampled_kl"
+            f"closed-form KL: the model samples {list(latents)}, the guide {list(t.guide_order)}; the sum over sites is "
+            "the KL only where the orders agree. Use sampled_kl"
         )
     terms = [_closed_form(name, site.q, site.p) for name, site in latents.items()]
     return sum(terms, start=torch.zeros_like(t.log_w))
@@ -48,7 +48,9 @@ def closed_form_kl(t: LogTerms) -> Tensor:
 
 def _closed_form(name: str, q: object, p: object) -> Tensor:
     if q is None or p is None:
-        raise PyrovaeError(f"closed-form KL of site {name!r} needs the plain gradient estimator and vectorized particles")
+        raise PyrovaeError(
+            f"closed-form KL of site {name!r} needs the plain gradient estimator and vectorized particles"
+        )
     try:
         return kl_divergence(q, p)  # type: ignore[arg-type]
     except NotImplementedError as error:

@@ -69,7 +69,7 @@ class LocalParameters(Messenger):
             yield self
 
 
-def _unconstrained(name: str, init: Tensor | Callable[[], Tensor], constraint: Any) -> Tensor:
+def _unconstrained(name: str, init: Any, constraint: Any) -> Tensor:
     store = pyro.get_param_store()
     with torch.no_grad():
         value = store[name] if name in store else init() if callable(init) else init
@@ -140,7 +140,9 @@ class _Method(nn.Module):
 def bound(program: Any, method: str, values: Mapping[str, Tensor]) -> Callable[..., Any]:
     """``program.model`` or ``program.guide`` run with ``values`` in the place of its parameters."""
     if not isinstance(program, nn.Module):
-        raise PyrovaeError("only a program that is an nn.Module can be run with other parameters; see pyrovae.parameters.adopt")
+        raise PyrovaeError(
+            "only a program that is an nn.Module can be run with other parameters; see pyrovae.parameters.adopt"
+        )
     module = _Method(program, method)
     named = {f"program.{name}": value for name, value in values.items()}
     return lambda *args: torch.func.functional_call(module, named, args)

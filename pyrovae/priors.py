@@ -84,7 +84,7 @@ class VampPrior(Prior):
         self.encoder = encoder
         parents = pseudo_inputs if isinstance(pseudo_inputs, tuple) else (pseudo_inputs,)
         trees.num_data(*parents)
-        self.pseudo_inputs = nn.ParameterList(p.detach().clone().float() for p in parents)
+        self.pseudo_inputs = nn.ParameterList(p.detach().to(torch.get_default_dtype(), copy=True) for p in parents)
 
     def forward(self, *given: trees.Tree) -> TorchDistribution:
         components = self.encoder(*self.pseudo_inputs)  # batch shape (K,)

@@ -122,7 +122,8 @@ def _given_shapes(data: Data) -> list[networks.Shape]:
 
 
 def _latent_shape(encoder: Conditional) -> tuple[int]:
-    return (encoder.net.out_shape.numel() // getattr(encoder.family, "num_params", 1),)  # type: ignore
+    (size,) = encoder.net.out_shape  # type: ignore[misc]
+    return (size // getattr(encoder.family, "num_params", 1),)
 
 
 def _default_likelihood(data: Data) -> Family:

@@ -16,7 +16,7 @@ class Recorded:
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Recorded:  # noqa: D102 - an instance of cls
+    def __new__(cls, *args: Any, **kwargs: Any) -> Recorded:
         self = super().__new__(cls)
         # object.__setattr__: nn.Module's own is unusable before nn.Module.__init__
         object.__setattr__(self, "_arguments", (args, kwargs))

@@ -43,11 +43,13 @@ def sample(program: Any, num_samples: int, *given: Tree, like: Tree = None) -> A
     with frozen(program) as device, LocalParameters().scope():
         conditions = [trees.to(trees.as_tensors(g), device) for g in given]
         if like is not None:
-            rows = trees.rows(trees.repeat(trees.to(trees.as_tensors(like), device), num_samples), slice(0, num_samples))
+            rows = trees.rows(
+                trees.repeat(trees.to(trees.as_tensors(like), device), num_samples), slice(0, num_samples)
+            )
             return observed_values(program, {}, rows, *conditions)
         if "num_data" not in inspect.signature(program.model).parameters:
             raise PyrovaeError(
-                "this program's model cannot run without x: pass like=x, data of the right shape, whose values are ignored"
+                "this program's model cannot run without x: pass like=x, data of the right shape; its values are ignored"
             )
         trace = poutine.trace(program.model).get_trace(None, *conditions, num_data=num_samples)
         return trees.only({name: site["value"] for name, site in samples(trace) if not _is_latent(name, trace)})
@@ -73,7 +75,7 @@ def observed_values(program: Any, latents: Mapping[str, Tensor], x: Tree, *given
 
 
 def encode(program: Any, x: Tree, *given: Tree) -> Any:
-    """The guide's distribution q(z | x, given) of each latent, batch shape (N,); by site name where there are several."""
+    """The guide's distribution q(z | x, given), batch shape (N,); by site name where there are several latents."""
     with frozen(program) as device, LocalParameters().scope():
         trace = poutine.trace(program.guide).get_trace(*_placed(device, x, *given))
     return trees.only({name: site["fn"] for name, site in samples(trace) if not site["is_observed"]})

@@ -90,7 +90,9 @@ def write_atomically(path: Path, payload: bytes) -> None:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise PyrovaeError(f"{path} could not be written ({error.strerror}); what was there before is intact") from error
+        raise PyrovaeError(
+            f"{path} could not be written ({error.strerror}); what was there before is intact"
+        ) from error
 
 
 def _unshared(program: nn.Module) -> dict[str, Tensor]:
@@ -121,7 +123,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         text, digest = metadata["pyrovae"], metadata["sha256"]
         manifest = json.loads(text)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise PyrovaeError(f"{path} is not a program saved by pyrovae, or is cut short; nothing of it was run") from error
+        raise PyrovaeError(
+            f"{path} is not a program saved by pyrovae, or is cut short; nothing of it was run"
+        ) from error
     if manifest.get("format", 0) > FORMAT:
         raise PyrovaeError(f"{path} has format {manifest['format']}; this pyrovae reads up to {FORMAT}: upgrade it")
     if _digest(text, tensors) != digest:
@@ -152,14 +156,14 @@ def _shape(tensor: Tensor | None) -> Any:
 # how a VampPrior and its program come back with one encoder between them.
 
 
-class _Undescribed(Exception):
+class _UndescribedError(Exception):
     pass
 
 
 def _described(program: nn.Module) -> Any:
     try:
         return _Describer().describe(program)
-    except _Undescribed:
+    except _UndescribedError:
         return None
 
 
@@ -198,14 +202,14 @@ class _Describer:
 def _import_path(value: Any) -> str:
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
     if not module or not name or "<" in name:
-        raise _Undescribed
+        raise _UndescribedError
     return f"{module}:{name}"
 
 
 def _torch_arguments(module: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The constructor arguments of one of torch's own modules, read back from its attributes."""
     if not type(module).__module__.startswith("torch.nn."):
-        raise _Undescribed
+        raise _UndescribedError
     if isinstance(module, nn.Sequential):
         return tuple(module), {}
     names = [n for n in inspect.signature(type(module).__init__).parameters if n not in ("self", "device", "dtype")]
@@ -261,11 +265,12 @@ def resolve(path: str, trusted: tuple[str, ...]) -> Any:
             f"{path} is outside {', '.join(trusted)}: refused before import. If you trust that code, pass "
             f"trust=({module_name.split('.')[0]!r},)"
         )
+    value: Any = None
     try:
         value = importlib.import_module(module_name)
         for part in name.split("."):
             value = getattr(value, part)
     except (ImportError, AttributeError) as error:
-        near = difflib.get_close_matches(name, dir(value)) if "value" in locals() else []
+        near = difflib.get_close_matches(name, dir(value)) if value is not None else []
         raise PyrovaeError(f"there is no {path}" + (f"; did you mean {', '.join(near)}?" if near else "")) from error
     return value

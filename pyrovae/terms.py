@@ -96,7 +96,11 @@ Program = Any  # an object with .model(x, *given) and .guide(x, *given), its dat
 
 
 def log_terms(
-    program: Program, x: trees.Tree, *given: trees.Tree, num_particles: int = 1, scorer: Callable[..., Any] | None = None
+    program: Program,
+    x: trees.Tree,
+    *given: trees.Tree,
+    num_particles: int = 1,
+    scorer: Callable[..., Any] | None = None,
 ) -> LogTerms:
     """Run guide and model once and collect every site's log-densities.
 
@@ -111,18 +115,19 @@ def log_terms(
         that the guide does not have is summed out exactly; what it touched is credited to the last of those sites.
 
     Raises:
-        PyrovaeError: a guide site the model lacks; a latent the guide lacks and that cannot be enumerated; terms
-            that are not one per datum (a site outside the data plate, a mistaken ``to_event``); a term scaled by
-            ``poutine.scale`` or by plate subsampling.
+        PyrovaeError: a guide site the model lacks, or that is observed (``pyro.factor``); a latent the guide lacks and
+            that cannot be enumerated; terms that are not one per datum (a site outside the data plate, a mistaken
+            ``to_event``); a term scaled by ``poutine.scale`` or by plate subsampling; values outside the support.
     """
     if num_particles < 1:
         raise PyrovaeError(f"num_particles must be at least 1; got {num_particles}")
     size = trees.num_data(x, *given)
     with LocalParameters().scope(), _vectorized(num_particles):
         guide = _run(program.guide, x, given)
-        latent = [name for name, site in samples(guide) if not site["is_observed"]]
+        latent = _latent(guide)
         score = guide if scorer is None else _run(poutine.replay(scorer, trace=guide), x, given)
-        model = _run(poutine.replay(_enumerating(program.model, latent), trace=guide), x, given)
+        free = min(_enumeration_dims(guide), default=ENUMERATION + 1) - 1  # left of what the guide enumerates
+        model = _run(poutine.replay(_enumerating(program.model, latent), trace=guide), x, given, free)
     return _assemble(model, score, latent, size, num_particles)
 
 
@@ -135,10 +140,18 @@ def repeated_log_terms(program: Program, x: trees.Tree, *given: trees.Tree, num_
     def fold(tensor: Tensor) -> Tensor:  # (*enumerated, 1, S * N) to (*enumerated, S, N)
         return tensor.squeeze(-2).unflatten(-1, (num_particles, size))
 
+    points = terms.log_weight.dim() - 1
+
+    def fold_value(value: Tensor, event_dim: int) -> Tensor:  # (*points, N or 1, *event_shape)
+        dim = value.dim() - event_dim - 1
+        if value.shape[dim] == num_particles * size:  # else an enumerated value, the same for all rows
+            value = value.unflatten(dim, (num_particles, size))
+            value = value.squeeze(dim - 1) if dim else value
+        return value.reshape(*[1] * (points + 1 + event_dim - value.dim()), *value.shape)
+
     def fold_site(site: Site) -> Site:
         log_q = None if site.log_q is None else fold(site.log_q)
-        lead = site.log_p.dim() - 2
-        value = site.value if lead else site.value.reshape(num_particles, size, *site.value.shape[2:])
+        value = fold_value(site.value, site.p.event_dim if site.p else 0)
         return Site(None, None, value, fold(site.log_p), log_q)
 
     sites = {name: fold_site(site) for name, site in terms.sites.items()}
@@ -151,8 +164,8 @@ def _vectorized(num_particles: int) -> Any:
     return pyro.plate("particles", num_particles, dim=-2) if num_particles > 1 else nullcontext()
 
 
-def _run(program: Callable[..., Any], x: trees.Tree, given: tuple[trees.Tree, ...]) -> Any:
-    enumerated = poutine.enum(program, first_available_dim=ENUMERATION)
+def _run(program: Callable[..., Any], x: trees.Tree, given: tuple[trees.Tree, ...], free: int = ENUMERATION) -> Any:
+    enumerated = poutine.enum(program, first_available_dim=free)
     try:
         return poutine.trace(enumerated).get_trace(x, *given)
     except ValueError as error:  # Pyro's and torch's validation of shapes, plates and supports
@@ -168,6 +181,26 @@ def samples(trace: Any) -> list[tuple[str, Any]]:
     ]
 
 
+def _latent(guide: Any) -> list[str]:
+    """The names of the guide's sites; it may only sample."""
+    if observed := [name for name, site in samples(guide) if site["is_observed"]]:
+        raise PyrovaeError(
+            f"the guide observes {observed} (pyro.factor, or obs=): no density of a latent, so log q would lack it. "
+            "Put such a factor into the distribution of a latent, or into the model"
+        )
+    return [name for name, _ in samples(guide)]
+
+
+def _enumeration_dims(trace: Any) -> set[int]:
+    dims = {n: s["infer"]["_enumerate_dim"] for n, s in samples(trace) if "_enumerate_dim" in s["infer"]}
+    if len(set(dims.values())) < len(dims):
+        raise PyrovaeError(
+            f"the enumerated sites {list(dims)} share dimensions (pyro.markov does that) and cannot be told apart: write "
+            "the loop without pyro.markov, or sample them without enumeration in the guide"
+        )
+    return set(dims.values())
+
+
 def _enumerating(model: Callable[..., Any], latent: list[str]) -> Callable[..., Any]:
     """Marks the model's discrete latents that the guide does not sample for enumeration."""
 
@@ -176,7 +209,7 @@ def _enumerating(model: Callable[..., Any], latent: list[str]) -> Callable[..., 
         enumerable = absent and getattr(site["fn"], "has_enumerate_support", False)
         return {"enumerate": "parallel"} if enumerable else {}
 
-    return poutine.infer_config(model, config)
+    return poutine.infer_config(model, config)  # type: ignore[arg-type]
 
 
 def _assemble(model: Any, guide: Any, latent: list[str], size: int, num_particles: int) -> LogTerms:
@@ -186,11 +219,12 @@ def _assemble(model: Any, guide: Any, latent: list[str], size: int, num_particle
             f"the guide samples {missing}, which the model does not; the model's latents are "
             f"{[n for n, s in p_sites.items() if not s['is_observed']]}: give both programs the same site names"
         )
-    log_p = {name: _score(name, site, size, num_particles) for name, site in p_sites.items()}
-    log_q = {name: _score(name, site, size, num_particles) for name, site in q_sites.items()}
+    dims = _enumeration_dims(model) | _enumeration_dims(guide)
+    log_p = {name: _score(name, site, size, num_particles, dims) for name, site in p_sites.items()}
+    log_q = {name: _score(name, site, size, num_particles, dims) for name, site in q_sites.items()}
     log_p = _sum_out(log_p, p_sites, latent)
     sites = {
-        name: Site(p_sites[name]["fn"], q_sites[name]["fn"] if name in q_sites else None,
+        name: Site(_masked(p_sites[name]), _masked(q_sites[name]) if name in q_sites else None,
                    p_sites[name]["value"], term, log_q.get(name))
         for name, term in log_p.items()
     }  # fmt: skip
@@ -200,12 +234,17 @@ def _assemble(model: Any, guide: Any, latent: list[str], size: int, num_particle
     return LogTerms(sites, log_w, reference.new_zeros(()), tuple(latent))
 
 
-def _score(name: str, site: Any, size: int, num_particles: int) -> Tensor:
+def _masked(site: Any) -> TorchDistribution:
+    """The distribution with ``poutine.mask`` applied, so that closed forms see the mask as log-probs do."""
+    return site["fn"] if site["mask"] is None else site["fn"].mask(site["mask"])
+
+
+def _score(name: str, site: Any, size: int, num_particles: int, enumeration: set[int]) -> Tensor:
     """log p of a site, (*points, N), masks applied; refuses whatever is not one term per datum."""
     if not (isinstance(site["scale"], int | float) and site["scale"] == 1):
         raise PyrovaeError(
-            f"site {name!r} is scaled by {site['scale']} (poutine.scale, or a subsampled plate): log-densities would be "
-            "raised to a power; weight terms in the objective, and make the plate as large as the batch"
+            f"site {name!r} is scaled by {site['scale']} (poutine.scale, or a subsampled plate): log-densities would "
+            "be raised to a power; weight terms in the objective, and make the plate as large as the batch"
         )
     distribution, value = site["fn"], site["value"]
     try:
@@ -215,6 +254,12 @@ def _score(name: str, site: Any, size: int, num_particles: int) -> Tensor:
             f"the distribution of site {name!r} cannot score a given value: it has no inverse. Use an invertible "
             "transform, or the plain gradient"
         ) from error
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise PyrovaeError(
+            f"site {name!r} cannot score its value, outside the support or of another shape: {reason} "
+            "Binarize grey images for a bernoulli likelihood, divide images of 0..255 by 255, or use another family"
+        ) from error
     batch = value.shape[: value.dim() - distribution.event_dim]
     if log_p.shape[-1:] != (size,) or (site["is_observed"] and batch[-1:] != (size,)):
         raise PyrovaeError(
@@ -222,26 +267,33 @@ def _score(name: str, site: Any, size: int, num_particles: int) -> Tensor:
             f"{tuple(value.shape)} with event dimension {distribution.event_dim}, for {size} data. Put it in the data "
             "plate at dim -1, and declare with to_event what belongs to one datum, no more and no less"
         )
-    if log_p.dim() > 1 and log_p.shape[-2] not in (1, num_particles):
-        raise PyrovaeError(f"site {name!r} has log-prob {tuple(log_p.shape)}: dim -2 is for the {num_particles} particles")
+    allowed = {-1: size, -2: num_particles} | {dim: log_p.shape[dim] for dim in enumeration if -dim <= log_p.dim()}
+    if any(log_p.shape[dim] not in (1, allowed.get(dim, 1)) for dim in range(-log_p.dim(), 0)):
+        raise PyrovaeError(
+            f"site {name!r} has log-prob {tuple(log_p.shape)}: dim -1 is for the {size} data, dim -2 for the "
+            f"{num_particles} particles, only enumerated values lie further left. Declare inner plates with to_event"
+        )
     return log_p.unsqueeze(0) if log_p.dim() == 1 else log_p
 
 
 def _sum_out(log_p: dict[str, Tensor], sites: dict[str, Any], latent: list[str]) -> dict[str, Tensor]:
     """Variable elimination of the discrete latents that only the model has."""
     hidden = [n for n, s in sites.items() if not s["is_observed"] and n not in latent]
+    reference = next(iter(log_p.values()))
     for name in reversed(hidden):
         dim = sites[name]["infer"].get("_enumerate_dim")
         if dim is None:
             raise PyrovaeError(
-                f"the model samples {name!r} and the guide does not, and it cannot be enumerated: sample it in the guide"
+                f"the model samples {name!r}, the guide does not, and it cannot be enumerated: sample it in the guide"
             )
         touched = [n for n, term in log_p.items() if term.dim() >= -dim and term.shape[dim] > 1]
+        if not touched:  # a single value, of probability one
+            continue
         total = torch.logsumexp(sum((log_p[n] for n in touched), start=torch.zeros(())), dim, keepdim=True)
         last = [n for n in touched if n not in hidden][-1:]
         log_p = {n: term for n, term in log_p.items() if n not in touched} | {n: total for n in last}
-    return {n: _narrow(log_p[n]) if n in log_p else sites[n]["fn"].log_prob(sites[n]["value"]) * 0 for n in sites
-            if n not in hidden}  # fmt: skip
+    nothing = reference.new_zeros(1, reference.shape[-1])  # credited to another site
+    return {n: _narrow(log_p.get(n, nothing)) for n in sites if n not in hidden}
 
 
 def _narrow(term: Tensor) -> Tensor:

@@ -80,6 +80,8 @@ def as_tensors(tree: Tree) -> Tree:
 
 def _as_tensor(leaf: Any) -> Tensor:
     if not isinstance(leaf, Tensor | np.ndarray):
-        raise PyrovaeError(f"data must be tensors or arrays, or (nested) tuples and dicts of them; got a {type(leaf).__name__}")
+        raise PyrovaeError(
+            f"data must be tensors or arrays, or (nested) tuples and dicts of them; got a {type(leaf).__name__}"
+        )
     tensor = torch.as_tensor(leaf)
     return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor

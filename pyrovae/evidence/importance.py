@@ -109,17 +109,31 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
 
 
 def _strategy(program: Any, rows: list[Tree]) -> Terms:
-    """Vectorized particles where the program can take them, else repeated rows. A fault of its own fails in both."""
-    with torch.random.fork_rng():
-        try:
-            log_terms(program, *rows, num_particles=2)
-            return log_terms
-        except (PyrovaeError, RuntimeError, ValueError, IndexError) as error:
+    """Vectorized particles where these give what repeated rows give with the same random numbers; else repeated rows.
+
+    A network may take the particle dimension for another one without an error, as a softmax over dim 1 does. Repeated
+    rows ask nothing of a network but that its rows be independent.
+    """
+
+    def attempt(terms: Terms) -> Tensor | Exception:
+        with torch.random.fork_rng():
             try:
-                repeated_log_terms(program, *rows, num_particles=2)
-            except (PyrovaeError, RuntimeError, ValueError, IndexError):
-                raise error from None
-            return repeated_log_terms
+                return _log_weight(terms(program, *rows, num_particles=2))
+            except Exception as error:  # whatever a foreign network raises
+                return error
+
+    with torch.random.fork_rng():
+        log_terms(program, *rows)  # a fault of the program's own shows here, without particles
+    vectorized, repeated = attempt(log_terms), attempt(repeated_log_terms)
+    if isinstance(vectorized, Exception):
+        if isinstance(repeated, Exception):
+            raise vectorized
+        return repeated_log_terms
+    return log_terms if isinstance(repeated, Exception) or _agree(vectorized, repeated) else repeated_log_terms
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-3, equal_nan=True)
 
 
 class _Bytes(TorchDispatchMode):
@@ -175,10 +189,8 @@ class _Estimator:
         kept = reservoir.values
         latents = kept["latents"]
         predictive = self._predict(latents, rows)
-        observed = trees.named("x", rows[0])
-        names = list(kept["log_px_z"])
-        by_name = predictive if isinstance(predictive, dict) else {names[0]: predictive}
-        seen = dict(zip(names, observed.values(), strict=True)) if len(names) == len(observed) else {}
+        seen = {name: site.value for name, site in log_terms(self.program, *rows).observed.items()}
+        by_name = predictive if isinstance(predictive, dict) else {next(iter(seen)): predictive}
         return Draws(latents, by_name, kept["log_px_z"], seen)
 
     def _predict(self, latents: dict[str, Tensor], rows: list[Tree]) -> Any:
@@ -193,7 +205,7 @@ def _log_weight(t: LogTerms) -> Tensor:
     """log p - log q + log quadrature weight per point in float64, (*points, n)."""
     terms = [site.log_p.double() for site in t.sites.values()]
     terms += [-site.log_q.double() for site in t.latents.values() if site.log_q is not None]
-    return sum(terms, start=t.log_w.double())  # type: ignore[return-value]
+    return sum(terms, start=t.log_w.double())
 
 
 def _values(t: LogTerms, log_weight: Tensor) -> dict[str, dict[str, Tensor]]:
@@ -222,7 +234,14 @@ def _evidence(parts: list[tuple[Tensor, Draws | None]], num_particles: int, seed
     dimensions = sum(leaf[0].numel() for leaf in trees.leaves(x))
     kept = [draws for _, draws in parts if draws is not None]
     return Evidence(
-        log_prob, standard_error, ess, pareto_k, num_particles, dimensions, seed=seed, draws=_joined(kept) if kept else None
+        log_prob,
+        standard_error,
+        ess,
+        pareto_k,
+        num_particles,
+        dimensions,
+        seed=seed,
+        draws=_joined(kept) if kept else None,
     )
 
 
@@ -239,8 +258,8 @@ def _joined(parts: list[Draws]) -> Draws:
 def _warn(evidence: Evidence) -> None:
     if evidence.share_unreliable:
         warnings.warn(
-            f"k-hat is above {evidence.threshold:.2f} for {100 * evidence.share_unreliable:.1f} % of the data: there the "
-            "estimate is likely too low and its standard error understates. More particles help slowly",
+            f"k-hat is above {evidence.threshold:.2f} for {100 * evidence.share_unreliable:.1f} % of the data: there "
+            "the estimate is likely too low and its standard error understates",
             EvidenceWarning,
             stacklevel=3,
         )

@@ -18,7 +18,7 @@ from pyrovae.evidence.pareto import threshold
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """What ``to_arviz`` shows: R draws per datum from the posterior, resampled by importance weight.
+    """R draws per datum from the posterior, resampled by importance weight: what ``to_arviz`` shows.
 
     Attributes:
         posterior, posterior_predictive: by site name, (R, N, *event_shape).
@@ -101,24 +101,33 @@ class Evidence:
 
     def summary(self) -> str:
         """A readable table; the share of data above the k-hat threshold comes first."""
-        bits = 1 / (self.num_dimensions * math.log(2)) if self.num_dimensions else math.nan
-        kind = "lower bound in expectation" if self.is_bound else "estimate, not a bound"
-        few, middle = torch.quantile(self.ess, torch.tensor([0.05, 0.5], dtype=self.ess.dtype)).tolist()
-        percent = 100 * self.share_unreliable
-        trust = "their standard errors understate, no coverage is claimed" if percent else "standard errors can be read as such"
-        rows = [
-            (f"k-hat above {self.threshold:.2f}", f"{percent:.1f} % of {self.num_data:,} data", trust),
-            ("log p(x), mean", f"{self.mean:.3f} nats", kind),
-            ("  Monte Carlo error", f"{self.mean_standard_error:.3f}", "of the mean, over particles"),
-            ("  sampling error", f"{self.mean_sampling_error:.3f}", "of the mean, over data"),
-            ("bits per dimension", f"{self.bits_per_dim:.4f}", f"Monte Carlo error {self.mean_standard_error * bits:.4f}, sampling error {self.mean_sampling_error * bits:.4f}"),
-            ("effective sample size", f"{middle:,.1f} median", f"5 % of data below {few:,.1f}, of {self.num_particles:,} particles"),
-        ]  # fmt: skip
+        rows = [*self._trust_rows(), *self._figure_rows()]
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         lines = [f"{name:<{widths[0]}}  {value:>{widths[1]}}  {note}" for name, value, note in rows]
         seed = "not set" if self.seed is None else self.seed
-        head = f"Importance sampling, {self.num_particles:,} particles per datum, seed {seed}: {kind}"
-        return "\n".join([head, *lines])
+        return "\n".join([f"log p(x) by importance sampling, {self.num_particles:,} particles, seed {seed}", *lines])
+
+    def _trust_rows(self) -> list[tuple[str, str, str]]:
+        percent = f"{100 * self.share_unreliable:.1f} %"
+        caution = (
+            "there the errors understate, no coverage is claimed" if self.unreliable.any() else "errors can be trusted"
+        )
+        few, middle = torch.quantile(self.ess, torch.tensor([0.05, 0.5], dtype=self.ess.dtype)).tolist()
+        return [
+            (f"k-hat above {self.threshold:.2f}", percent, f"of {self.num_data:,} data: {caution}"),
+            ("effective sample size", f"{middle:,.1f}", f"in the median; below {few:,.1f} for 5 % of the data"),
+        ]
+
+    def _figure_rows(self) -> list[tuple[str, str, str]]:
+        kind = "lower bound, in expectation" if self.is_bound else "estimate, not a bound"
+        bits = 1 / (self.num_dimensions * math.log(2)) if self.num_dimensions else math.nan
+        particles, data = self.mean_standard_error, self.mean_sampling_error
+        return [
+            ("mean log p(x)", f"{self.mean:.3f}", f"nats; {kind}"),
+            ("  Monte Carlo error", f"{particles:.3f}", "nats, of the mean over these data"),
+            ("  sampling error", f"{data:.3f}", "nats, of the mean over the population of data"),
+            ("bits per dimension", f"{self.bits_per_dim:.4f}", f"errors {particles * bits:.4f} and {data * bits:.4f}"),
+        ]
 
     def record(self) -> dict[str, Any]:
         """The figures of ``summary`` as JSON types."""

@@ -183,7 +183,7 @@ class Reservoir:
 
     @property
     def values(self) -> trees.Tree:
-        """The draws: a tree like the values, each (R, N, *event); nan in floating leaves for data that are not valid."""
+        """The draws: a tree like the values, each (R, N, *event); nan in floating leaves where data are not valid."""
         valid = self.valid
         return trees.tree_map(lambda leaf: _blank(leaf, valid), self._slots)
 

@@ -66,6 +66,8 @@ def _observe(name: str, likelihood: Tree, x: Tree) -> Tree:
         return pyro.sample(name, likelihood, obs=x)
     entries = list(likelihood.items() if isinstance(likelihood, dict) else enumerate(likelihood))
     if x is not None and (not isinstance(x, dict | tuple | list) or len(x) != len(entries)):
-        raise PyrovaeError(f"the decoder gives {len(entries)} distributions, and x at {name!r} is not a tree of as many")
+        raise PyrovaeError(
+            f"the decoder gives {len(entries)} distributions, and x at {name!r} is not a tree of as many"
+        )
     values = [_observe(f"{name}.{key}", part, None if x is None else x[key]) for key, part in entries]
     return dict(zip(likelihood, values, strict=True)) if isinstance(likelihood, dict) else tuple(values)

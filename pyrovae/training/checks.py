@@ -57,10 +57,10 @@ def check_finite(name: str, leaf: Tensor) -> None:
             )
 
 
-def check_support(name: str, x: Tensor, support: constraints.Constraint) -> None:
+def check_support(name: str, x: Tensor, support: constraints.Constraint | None) -> None:
     """Raises PyrovaeError where x lies outside ``support``, with the likely remedy."""
     try:
-        inside = support.check(x)
+        inside = torch.ones(()).bool() if support is None else support.check(x)
     except RuntimeError:  # a support with parameters of its own, per batch: Pyro's validation has seen the probe
         return
     if not inside.all():
@@ -69,9 +69,9 @@ def check_support(name: str, x: Tensor, support: constraints.Constraint) -> None
 
 def _remedy(x: Tensor) -> str:
     low, high = x.min().item(), x.max().item()
-    if 0 <= low and 1 < high <= 255:
+    if low >= 0 and 1 < high <= 255:
         return f"its values reach {high:g}; divide images of 0..255 by 255"
-    if 0 <= low and high <= 1:
+    if low >= 0 and high <= 1:
         return (
             "its values are grey, in [0, 1]; binarize them (pyrovae.data.load(..., binarization='dynamic'), or "
             "fit(..., draw=torch.bernoulli)), or use a likelihood for grey values such as pyrovae.families.normal"

@@ -28,5 +28,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
         raise PyrovaeError(f"unknown device {name!r}: use auto, cpu, cuda or mps") from error
     if not available.get(device.type, False):
         present = [kind for kind, there in available.items() if there]
-        raise PyrovaeError(f"device {str(name)!r} is not available here (there is {', '.join(present)}); use device='auto'")
+        raise PyrovaeError(
+            f"device {str(name)!r} is not available here (there is {', '.join(present)}); use device='auto'"
+        )
     return device

@@ -69,8 +69,8 @@ def fit(
 
     Args:
         program: any object with ``model(x, *given)`` and ``guide(x, *given)`` whose data plate is at dim -1.
-        data: x as a tensor or array; a dict (x as a tree); a tuple (x, *given); a ``pyrovae.data.Data``; a torch Dataset
-            (its items are x or (x, *given)) or DataLoader. All but a DataLoader are kept on the device.
+        data: x as a tensor or array; a dict (x as a tree); a tuple (x, *given); a ``pyrovae.data.Data``; a torch
+            Dataset (its items are x or (x, *given)) or DataLoader. All but a DataLoader are kept on the device.
         objective: a function of ``LogTerms``, (N,) nats, maximised in the mean over the batch.
         gradient: ``pyrovae.gradients.plain``, ``path`` or ``doubly_reparameterised``.
         num_particles: points per datum.
@@ -105,7 +105,9 @@ def fit(
         >>> len(run.history)
         1
     """
-    options = {k: v for k, v in locals().items() if k not in ("program", "data", "validation", "callbacks", "directory")}
+    options = {
+        k: v for k, v in locals().items() if k not in ("program", "data", "validation", "callbacks", "directory")
+    }
     _check_options(options)
     target = resolve_device(device)
     if validation is None and isinstance(data, Data):
@@ -141,7 +143,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _isolated(seed: int, device: torch.device) -> Iterator[None]:
-    """A random state of our own, and Pyro's validation off in the steps (it synchronises); both are put back."""
+    """A random state of our own; the global one is put back."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(seed)

@@ -103,7 +103,9 @@ def environment() -> Record:
 
 def describe(options: Mapping[str, Any]) -> Record:
     """Options as JSON: numbers and strings as they are, objects by their repr without addresses."""
-    return {name: value if isinstance(value, int | float | str | None) else _name(value) for name, value in options.items()}
+    return {
+        name: value if isinstance(value, int | float | str | None) else _name(value) for name, value in options.items()
+    }
 
 
 def _name(value: Any) -> str:

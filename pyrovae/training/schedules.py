@@ -17,7 +17,7 @@ Schedule = Callable[[float, int], float]
 
 @dataclass(frozen=True)
 class Warmup:
-    """From ``start`` to ``end`` linearly over the first ``epochs``, constant afterwards (KL warm-up, Bowman et al. 2016)."""
+    """From ``start`` to ``end`` linearly over the first ``epochs``, then constant (KL warm-up, Bowman et al. 2016)."""
 
     epochs: float
     start: float = 0.0
@@ -34,7 +34,7 @@ class Warmup:
 
 @dataclass(frozen=True)
 class Cosine:
-    """A factor on the learning rate: linear warm-up from 0 over ``warmup`` epochs, then a half cosine from 1 to ``final``."""
+    """A factor on the learning rate: from 0 to 1 over ``warmup`` epochs, then a half cosine down to ``final``."""
 
     warmup: float = 0.0
     final: float = 0.0

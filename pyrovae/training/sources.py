@@ -20,7 +20,9 @@ Batch = tuple[Tree, ...]  # (x, *given)
 class Source(Protocol):
     """Batches for one epoch after another."""
 
-    num_data: int
+    @property
+    def num_data(self) -> int:
+        """How many rows an epoch has."""
 
     def batches(self, batch_size: int, *, shuffle: bool) -> Iterator[Batch]:
         """One epoch, on the device; the last batch may be smaller."""

@@ -22,7 +22,9 @@ class GuardedOptimizer:
     the step was bad, parameters and moments are put back by ``torch.where``.
     """
 
-    def __init__(self, factory: OptimizerFactory, parameters: Mapping[str, Tensor], max_grad_norm: float | None) -> None:
+    def __init__(
+        self, factory: OptimizerFactory, parameters: Mapping[str, Tensor], max_grad_norm: float | None
+    ) -> None:
         self.parameters = parameters
         self.max_grad_norm = max_grad_norm
         self.optimizer = _build(factory, list(parameters.values()))

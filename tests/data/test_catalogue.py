@@ -47,9 +47,10 @@ def test_small_mnist(
     write(tmp_path / "MNIST/raw", published)
     grey, static = (load("mnist", root=tmp_path, binarization=name) for name in ("none", "static"))
     assert [len(split.x) for split in (grey.train, grey.validation, grey.test)] == [20, 10, 10]
-    # the labels were written as 0, 1, ..., 9, 0, ...: 30 of them, the last 10 of which are the validation split
-    assert grey.train.labels.tolist() == [*range(10)] * 2
-    assert grey.validation.labels.tolist() == grey.test.labels.tolist() == [*range(10)]
+    assert grey.train.labels.tolist() == [i // 4 for i in range(20)]
+    assert grey.validation.labels.tolist() == [i // 4 for i in range(20, 30)]
+    assert grey.test.labels.tolist() == [i // 4 for i in range(10)]
+    assert grey.num_classes == 10
     generator = torch.Generator().manual_seed(7)
     images = [torch.randint(0, 256, (n, 28, 28), generator=generator, dtype=torch.uint8) for n in (30, 10)]
     x = torch.cat([grey.train.x, grey.validation.x, grey.test.x])

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable
 from functools import partial
+from http.client import IncompleteRead
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ def test_wrong_bytes_are_refused_before_parsing(
         assert part in str(error.value)
 
 
+def test_a_file_that_cannot_be_read(published: dict[str, bytes], tmp_path: Path) -> None:
+    (tmp_path / RAW / IMAGES).mkdir(parents=True)
+    with pytest.raises(PyrovaeError, match=f"{IMAGES}: cannot be read"):
+        load("mnist", root=tmp_path)
+
+
 @pytest.mark.parametrize("prefix", ["train", "t10k"])
 @pytest.mark.parametrize("count", [9, 31])
 def test_counts_that_differ(
@@ -140,7 +147,9 @@ class Killed(BaseException):
     """What no library catches."""
 
 
-@pytest.mark.parametrize("fault", [None, URLError("reset"), ConnectionResetError(), RuntimeError(), Killed()], ids=repr)
+@pytest.mark.parametrize(
+    "fault", [None, URLError("reset"), ConnectionResetError(), IncompleteRead(b""), RuntimeError(), Killed()], ids=repr
+)
 def test_an_interrupted_download_is_never_used(
     published: dict[str, bytes], cache: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException | None
 ) -> None:

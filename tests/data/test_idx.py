@@ -17,6 +17,7 @@ BAD = {
     "magic": b"\x01" + GOOD[1:],
     "dtype": GOOD[:2] + b"\x0d" + GOOD[3:],  # float32
     "dims": bytes([0, 0, 8, 1]) + struct.pack(">I", 24) + BODY,
+    "dims alone": bytes([0, 0, 8, 2]) + GOOD[4:],
     "header": GOOD[:10],
     "short": GOOD[:-1],
     "long": GOOD + b"\x00",
@@ -39,7 +40,7 @@ def test_malformed_is_refused_by_name(raw: bytes) -> None:
         parse(raw, dims=3, name="some-file")
 
 
-@pytest.mark.parametrize("raw", [b"", GOOD, gzip.compress(GOOD)[:-5], gzip.compress(GOOD)[:14] + b"\xff" * 30])
+@pytest.mark.parametrize("raw", [b"", GOOD, gzip.compress(GOOD)[:-5], gzip.compress(GOOD)[:10] + b"\xff" * 30])
 def test_malformed_gzip_is_refused_by_name(raw: bytes) -> None:
     with pytest.raises(PyrovaeError, match="some-file"):
         parse_gz(raw, dims=3, name="some-file")

@@ -92,6 +92,15 @@ def test_dynamic_draws_have_the_right_mean() -> None:
     assert is_binary(data.draw(x)) and not torch.equal(data.draw(x), data.draw(x))
 
 
+def test_black_stays_black(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A uniform draw is exactly 0 about twice per epoch of MNIST; a pixel of probability 0 must be 0 even then."""
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))
+    monkeypatch.setattr(torch, "rand_like", torch.zeros_like)
+    grey, dynamic, static = (load("digits", binarization=name) for name in ("none", "dynamic", "static"))
+    expected = (grey.train.x > 0).float()
+    assert torch.equal(static.train.x, expected) and torch.equal(dynamic.draw(grey.train.x), expected)
+
+
 @pytest.mark.parametrize("binarization", ["static", "none"])
 def test_draw_is_else_the_identity(binarization: str) -> None:
     data = load("digits", binarization=binarization)

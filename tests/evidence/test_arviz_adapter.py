@@ -83,7 +83,8 @@ def test_survives_netcdf(result: Any, tmp_path: Any) -> None:
 
 def test_summary_has_a_row_per_latent(result: Any) -> None:
     table = arviz.summary(result, round_to="none")
-    assert set(table.index) == {f"level[{n}]" for n in range(N)} | {f"z[{n}, {i}]" for n in range(N) for i in range(LATENT)}
+    z_names = {f"z[{n}, {i}]" for n in range(N) for i in range(LATENT)}
+    assert set(table.index) == {f"level[{n}]" for n in range(N)} | z_names
     z = draws()["posterior"]["z"]
     assert table.loc["z[1, 0]", "mean"] == pytest.approx(z[:, 1, 0].mean().item(), abs=1e-6)
 

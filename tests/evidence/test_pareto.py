@@ -47,7 +47,7 @@ def arviz_k(log_w: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_agrees_with_arviz(name: str, num_particles: int) -> None:
     if not OLD_ARVIZ and (num_particles in (25, 226) or name == "underflowing"):
-        pytest.skip("ArviZ 1.x: nan for a tail of 5, no way to take 46 of 226 for the tail, and weights of zero are tail")
+        pytest.skip("ArviZ 1.x: nan for a tail of 5; cannot be told to take 46 of 226; counts zeros as tail")
     log_w = WEIGHTS[name](np.random.default_rng(num_particles), (num_particles, 12))
     k, expected = ours(log_w), arviz_k(log_w)
     both = np.isfinite(k) & np.isfinite(expected)
@@ -125,12 +125,14 @@ def test_zero_infinite_and_missing_weights() -> None:
     log_w[10:, 3] = -np.inf  # ten weights are not zero: they are the tail
     log_w[4:, 4] = -np.inf
     k = ours(log_w)
+    assert np.isfinite(ours(log_w[:21, 5:])).all() and np.isinf(ours(log_w[:20, 5:])).all()
     assert np.isnan(k[:3]).all()
     assert np.isfinite(k[[3, 5]]).all() and k[4] == np.inf
 
 
 @pytest.mark.parametrize(
-    ("num_particles", "length"), [(1, 1), (2, 2), (5, 2), (6, 3), (20, 5), (225, 46), (226, 47), (1000, 96), (20_000, 426)]
+    ("num_particles", "length"),
+    [(1, 1), (2, 2), (5, 2), (6, 3), (20, 5), (225, 46), (226, 47), (1000, 96), (20_000, 426)],
 )
 def test_tail_length(num_particles: int, length: int) -> None:
     assert pareto.tail_length(num_particles) == length

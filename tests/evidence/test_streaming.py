@@ -193,7 +193,7 @@ def test_a_sharp_chunk_late_takes_over() -> None:
 
 
 def test_values_of_a_particle_stay_together() -> None:
-    """A tree of leaves with events and types of their own; slot r of datum n holds values of one particle of datum n."""
+    """A tree of leaves with events and types of their own; a slot holds values of one particle of its datum."""
     log_w, reservoir = normal(20, 3), Reservoir(8)
     label = torch.arange(60).reshape(20, 3)
     tree = {"z": label[..., None, None].expand(20, 3, 2, 2).float(), "levels": {"y": label, "on": label % 2 == 0}}
@@ -223,6 +223,7 @@ def test_data_without_valid_weights_hold_no_draws() -> None:
     reservoir.add(log_w[:3], values[:3])
     assert reservoir.valid.tolist() == [False, False, True, True]
     reservoir.add(log_w[3:], values[3:])
+    assert reservoir.log_total.dtype == torch.float64
     assert reservoir.valid.tolist() == [False, True, False, True]
     assert reservoir.values.isnan().all(0).tolist() == [True, False, True, False]
     assert (reservoir.values[:, 1] >= 3).all()
