@@ -71,7 +71,8 @@ class DiagonalNormalMixture(TorchDistribution):
         constant = (m.square() * precision).sum(-1) + self.loc.shape[-1] * math.log(2 * math.pi)
         square = torch.nn.functional.linear(torch.cat([z.square(), z], -1), weight, constant)  # (*batch, K)
         log_weights = self.logits.log_softmax(-1) - self.scale.log().sum(-1)
-        return torch.logsumexp(log_weights - 0.5 * square, -1)
+        log_prob = torch.logsumexp(log_weights - 0.5 * square, -1)
+        return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:

@@ -89,7 +89,7 @@ def _two_roles(
 ) -> Estimate:
     parameters = _trainable(program)
     theta, phi = _leaves(parameters), _leaves(parameters)
-    fixed = {name: leaf.detach() for name, leaf in phi.items()}
+    fixed = _leaves(parameters)  # never differentiated; pyro.module warns of leaves that require no grad
     roles = _Roles(bound(program, "model", theta), bound(program, "guide", phi))
     t = log_terms(roles, x, *given, num_particles=num_particles, scorer=bound(program, "guide", fixed))
     _refuse_unreparameterised(t)

@@ -39,8 +39,8 @@ def closed_form_kl(t: LogTerms) -> Tensor:
     latents = t.latents
     if tuple(latents) != t.guide_order:
         raise PyrovaeError(
-            f"closed-form KL: the model samples {list(latents)}, the guide {list(t.guide_order)}; the sum over sites is "
-            "the KL only where the orders agree. Use sampled_kl"
+            f"closed-form KL: the model samples {list(latents)}, the guide {list(t.guide_order)}; the sum over sites "
+            "is the KL only where the orders agree. Use sampled_kl"
         )
     terms = [_closed_form(name, site.q, site.p) for name, site in latents.items()]
     return sum(terms, start=torch.zeros_like(t.log_w))
@@ -67,6 +67,7 @@ def elbo(t: LogTerms, beta: Tensor | float = 1.0, kl: Callable[[LogTerms], Tenso
         beta: weight of the KL; a tensor where a schedule drives it (Higgins et al. 2017; Bowman et al. 2016).
         kl: ``sampled_kl`` or ``closed_form_kl``, by explicit choice.
     """
+    _check_beta(beta)
     return expectation(t, t.log_px_z - beta * kl(t)) - t.penalty
 
 
@@ -76,5 +77,12 @@ def iwae(t: LogTerms, beta: Tensor | float = 1.0) -> Tensor:
     Args:
         beta: tempers p(z) / q(z | x) inside the weights while a schedule warms up; 1 is the bound.
     """
+    _check_beta(beta)
     log_weight = t.log_px_z + beta * (t.log_pz - t.log_qz_x)
     return (t.log_w + log_weight).flatten(0, -2).logsumexp(0) - t.penalty
+
+
+def _check_beta(beta: Tensor | float) -> None:
+    """Refuses a negative number; a tensor is a schedule's, and looking at its value would synchronise."""
+    if isinstance(beta, int | float) and not beta >= 0:
+        raise PyrovaeError(f"beta, the weight of the KL, must be at least 0; got {beta}")

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 import pyro
 import torch
+from pyro.nn.module import _Context
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
-from torch.distributions import transform_to
+from torch.distributions import Transform, transform_to
 
 from pyrovae.errors import PyrovaeError
+
+
+class _OwnState:
+    """The store of a ``PyroModule`` that was made before local parameters were switched on, where Pyro leaves none.
+
+    Without it Pyro fails with an AttributeError as soon as such a module is called.
+    """
+
+    def __get__(self, context: _Context, owner: type) -> Any:
+        return vars(context).setdefault("param_state", {"params": {}, "constraints": {}})
+
+
+if not hasattr(_Context, "param_state"):
+    _Context.param_state = _OwnState()  # type: ignore[assignment]
 
 _serial = count()
 _names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
@@ -41,26 +56,37 @@ class LocalParameters(Messenger):
 
     Args:
         own: unconstrained leaves of the bare ``pyro.param`` statements, by name; filled as they are met.
+        constraints: of ``own``, by name; filled likewise.
     """
 
-    def __init__(self, own: dict[str, Tensor] | None = None) -> None:
+    def __init__(self, own: dict[str, Tensor] | None = None, constraints: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.own = {} if own is None else own
-        self.constraints: dict[str, Any] = {}
+        self.constraints = {} if constraints is None else constraints
         self.seen: dict[str, Tensor] = {}  # leaves that belong to modules, by the name of their statement
 
     def _pyro_param(self, msg: dict[str, Any]) -> None:
-        name, init = msg["name"], msg["args"][1] if len(msg["args"]) > 1 else None
-        if isinstance(init, Tensor) and init.requires_grad:
+        if msg["done"]:  # by a handler further in: an adopted program knows its own values
+            return
+        name, init = msg["name"], (*msg["args"], None)[1]
+        if self._belongs(init):
             self.seen[name] = init
             msg["value"], msg["done"] = init, True
-        elif init is not None or name in self.own:
-            constraint = msg["kwargs"].get("constraint", torch.distributions.constraints.real)
-            leaf = self.own.get(name)
-            if leaf is None:
-                leaf = self.own[name] = _unconstrained(name, init, constraint)
-            self.constraints[name] = constraint
-            msg["value"], msg["done"] = transform_to(constraint)(leaf), True
+        elif name in self.own or init is not None:
+            if name not in self.own:
+                self.constraints[name] = msg["kwargs"]["constraint"]  # which a later statement need not repeat
+                self.own[name] = _unconstrained(name, init, self.constraints[name])
+            msg["value"], msg["done"] = transform_to(self.constraints[name])(self.own[name]), True
+
+    def _pyro_post_param(self, msg: dict[str, Any]) -> None:
+        leaf: Any = getattr(msg["value"], "unconstrained", lambda: None)()
+        if isinstance(leaf, nn.Parameter):  # a PyroParam, which its module answers
+            self.seen[msg["name"]] = leaf
+
+    def _belongs(self, init: Any) -> bool:
+        """Whether a statement's initial value is a module's, or stands in its place for now (see ``bound``)."""
+        exchanged = (handler.ids for handler in _PYRO_STACK if isinstance(handler, _Exchanged))
+        return isinstance(init, nn.Parameter) or any(id(init) in ids for ids in exchanged)
 
     @contextmanager
     def scope(self) -> Iterator[LocalParameters]:
@@ -83,7 +109,9 @@ class Adopted(nn.Module):
     result keeps its values without the global store.
     """
 
-    def __init__(self, program: Any, own: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, program: Any, own: Mapping[str, Tensor], seen: Mapping[str, Tensor], constraints: Mapping[str, Any]
+    ) -> None:
         super().__init__()
         self.program = program
         self.own = nn.ParameterDict({_key(name): nn.Parameter(leaf.detach()) for name, leaf in own.items()})
@@ -91,9 +119,10 @@ class Adopted(nn.Module):
         outside = {name: p for name, p in seen.items() if p.is_leaf and id(p) not in inside}
         self.outside = nn.ParameterDict({_key(name): p for name, p in outside.items()})
         self._own_names = {name: _key(name) for name in own}
+        self._constraints = dict(constraints)
 
     def _local(self) -> LocalParameters:
-        return LocalParameters({name: self.own[key] for name, key in self._own_names.items()})
+        return LocalParameters({name: self.own[key] for name, key in self._own_names.items()}, self._constraints)
 
     def model(self, *args: Any) -> Any:
         with self._local():
@@ -123,7 +152,15 @@ def adopt(program: Any, *args: Any) -> nn.Module:
     inside = {id(p) for p in program.parameters()} if isinstance(program, nn.Module) else set()
     if isinstance(program, nn.Module) and not handler.own and all(id(p) in inside for p in handler.seen.values()):
         return program
-    return Adopted(program, handler.own, handler.seen)
+    return Adopted(program, handler.own, handler.seen, handler.constraints)
+
+
+class _Exchanged(Messenger):
+    """Says which tensors stand in the place of parameters; a messenger only to be seen on the stack."""
+
+    def __init__(self, values: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.ids = {id(value) for value in values}
 
 
 class _Method(nn.Module):
@@ -143,9 +180,33 @@ def bound(program: Any, method: str, values: Mapping[str, Tensor]) -> Callable[.
         raise PyrovaeError(
             "only a program that is an nn.Module can be run with other parameters; see pyrovae.parameters.adopt"
         )
+    if isinstance(program, Adopted) and len(program.outside):
+        raise PyrovaeError(
+            f"the parameters {list(program.outside)} lie in modules that the program does not contain, so it cannot "
+            "run with others in their place: make it an nn.Module that holds them, or use the plain gradient"
+        )
     module = _Method(program, method)
     named = {f"program.{name}": value for name, value in values.items()}
-    return lambda *args: torch.func.functional_call(module, named, args)
+
+    def run(*args: Any) -> Any:
+        with _Exchanged(values.values()):
+            return torch.func.functional_call(module, named, args)
+
+    return run
+
+
+def floating_dtype(program: Any) -> torch.dtype:
+    """The dtype of the program's first floating-point parameter, torch's default one where there is none."""
+    parameters = program.parameters() if isinstance(program, nn.Module) else ()
+    return next((p.dtype for p in parameters if p.is_floating_point()), torch.get_default_dtype())
+
+
+def forget(program: Any) -> None:
+    """Empty the caches of the program's flows, whose last batch would keep its graph alive and forbid a deepcopy."""
+    modules = program.modules() if isinstance(program, nn.Module) else ()
+    for flow in (module for module in modules if isinstance(module, Transform)):
+        for name in [name for name in vars(flow) if name.startswith("_cached_")]:
+            setattr(flow, name, (None, None) if name == "_cached_x_y" else None)
 
 
 @contextmanager

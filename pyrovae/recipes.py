@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,17 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.families import Family
 from pyrovae.programs import VAE
 
-# A prior, or a recipe: a function of the encoder and the data that makes one.
-PriorOrRecipe = nn.Module | Callable[[Conditional, Data], nn.Module]
+
+class PriorRecipe(ABC):
+    """From the encoder and the data to a prior, where a prior needs to know them."""
+
+    @abstractmethod
+    def __call__(self, encoder: Conditional, data: Data) -> nn.Module:
+        """The prior of a program with this encoder."""
 
 
 @dataclass(frozen=True)
-class Vamp:
+class Vamp(PriorRecipe):
     """A recipe for ``priors.VampPrior``: the encoder at pseudo-inputs that start at the first training data."""
 
     num_pseudo_inputs: int = 500
@@ -32,7 +38,7 @@ class Vamp:
 
 
 @dataclass(frozen=True)
-class ConditionalNormal:
+class ConditionalNormal(PriorRecipe):
     """A recipe for p(z | given) = Normal(loc(given), scale(given)), by an MLP of the conditioning variables."""
 
     hidden: Sequence[int] = (64,)
@@ -41,33 +47,80 @@ class ConditionalNormal:
         given = _given_shapes(data)
         if not given:
             raise PyrovaeError("a conditional prior needs conditioning variables: use data.conditional()")
-        (latent,) = _latent_shape(encoder)
+        latent = _latent(encoder)
         return Conditional(networks.MLP(given, *self.hidden, 2 * latent), families.normal)
 
 
-def vae(
-    data: Data,
-    *,
-    latent: int = 40,
-    hidden: Sequence[int] = (300, 300),
-    prior: PriorOrRecipe | None = None,
-    likelihood: Family | None = None,
-    posterior: Family = families.normal,
-    network: type[networks.MLP] = networks.GatedMLP,
-) -> VAE:
-    """A VAE with dense networks for ``data``; conditional where the data come with conditioning variables.
+class Recipe(ABC):
+    """From a data set's description to a program: the initial weights come from torch's global generator."""
+
+    @abstractmethod
+    def __call__(self, data: Data) -> nn.Module:
+        """A program for such data."""
+
+
+@dataclass(frozen=True)
+class Dense(Recipe):
+    """A VAE with dense networks; conditional where the data come with conditioning variables.
+
+    The decoder's output bias starts at the training mean, which saves the first epochs.
 
     Args:
-        data: a data set; its event shape, support, mean and ``given`` shape the program.
         latent: the dimension of z.
         hidden: the hidden widths of the encoder; the decoder mirrors them.
         prior: a prior, or a recipe such as ``recipes.Vamp(500)``; standard normal by default.
         likelihood: the decoder's family; by default bernoulli for binarized data and a normal with a learned shared
             scale for grey values.
-        posterior: the encoder's family.
+        posterior: the encoder's family; by default a normal with a scale per element.
         network: ``networks.GatedMLP`` or ``networks.MLP``.
+    """
 
-    The decoder's output bias starts at the training mean, which saves the first epochs.
+    latent: int = 40
+    hidden: Sequence[int] = (300, 300)
+    prior: nn.Module | PriorRecipe | None = None
+    likelihood: Family | None = None
+    posterior: Family | None = None
+    network: type[networks.MLP] = networks.GatedMLP
+
+    def __call__(self, data: Data) -> VAE:
+        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior)
+        encoder = self.network(shapes.encoder_in, *self.hidden, shapes.encoder_out)
+        decoder = self.network(shapes.decoder_in, *reversed(self.hidden), shapes.decoder_out)
+        return shapes.program(self.prior, encoder, decoder)
+
+
+@dataclass(frozen=True)
+class Convolutional(Recipe):
+    """A VAE with convolutional networks, for images of any size and channel count.
+
+    Args:
+        latent: the dimension of z.
+        channels: of the stages, from the image inwards; each stage halves the image.
+        hidden: width of the dense layer between the convolutions and z.
+        prior, likelihood, posterior: as for ``Dense``.
+    """
+
+    latent: int = 40
+    channels: Sequence[int] = (32, 64)
+    hidden: int = 256
+    prior: nn.Module | PriorRecipe | None = None
+    likelihood: Family | None = None
+    posterior: Family | None = None
+
+    def __call__(self, data: Data) -> VAE:
+        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior)
+        sizes: dict[str, Any] = {"channels": self.channels, "hidden": self.hidden}
+        encoder = networks.ConvEncoder(shapes.encoder_in, shapes.encoder_out, **sizes)
+        decoder = networks.ConvDecoder(shapes.decoder_in, shapes.decoder_out, **sizes)
+        return shapes.program(self.prior, encoder, decoder)
+
+
+def vae(data: Data, **options: Any) -> VAE:
+    """A VAE with dense networks for ``data``; conditional where the data come with conditioning variables.
+
+    Args:
+        data: a data set; its event shape, support, mean and ``given`` shape the program.
+        options: those of ``Dense``: latent, hidden, prior, likelihood, posterior, network.
 
     Example:
         >>> import pyrovae as pv
@@ -75,71 +128,54 @@ def vae(
         >>> vae = pv.vae(data, latent=8)
         >>> swapped = pv.vae(data, latent=8, prior=pv.recipes.Vamp(100))
     """
-    family = likelihood or _default_likelihood(data)
-    shapes = _Shapes(data, latent, family, posterior)
-    encoder = Conditional(network(shapes.encoder_in, *hidden, shapes.encoder_out), posterior)
-    decoder = network(shapes.decoder_in, *reversed(hidden), shapes.decoder_out)
-    return _assemble(data, latent, prior, encoder, decoder, family)
+    return Dense(**options)(data)
 
 
-def conv_vae(
-    data: Data,
-    *,
-    latent: int = 40,
-    channels: Sequence[int] = (32, 64),
-    hidden: int = 256,
-    prior: PriorOrRecipe | None = None,
-    likelihood: Family | None = None,
-    posterior: Family = families.normal,
-) -> VAE:
-    """A VAE with convolutional networks, for images of any size and channel count.
+def conv_vae(data: Data, **options: Any) -> VAE:
+    """A VAE with convolutional networks for ``data``, images of any size and channel count.
 
-    Args: as for ``vae``; ``channels`` of the stages, each of which halves the image, and ``hidden``, the dense width.
+    Args:
+        data: as for ``vae``.
+        options: those of ``Convolutional``: latent, channels, hidden, prior, likelihood, posterior.
     """
-    family = likelihood or _default_likelihood(data)
-    shapes = _Shapes(data, latent, family, posterior)
-    options: dict[str, Any] = {"channels": channels, "hidden": hidden}
-    encoder = Conditional(networks.ConvEncoder(shapes.encoder_in, shapes.encoder_out, **options), posterior)
-    decoder = networks.ConvDecoder(shapes.decoder_in, shapes.decoder_out, **options)
-    return _assemble(data, latent, prior, encoder, decoder, family)
+    return Convolutional(**options)(data)
 
 
 class _Shapes:
     """What goes in and out of the networks: k numbers per element, stacked along the first event dimension."""
 
-    def __init__(self, data: Data, latent: int, likelihood: Family, posterior: Family) -> None:
+    def __init__(self, data: Data, latent: int, likelihood: Family | None, posterior: Family | None) -> None:
         if latent < 1:
             raise PyrovaeError(f"the number of latent dimensions must be at least 1; got {latent}")
+        self.data, self.latent = data, latent
+        self.likelihood = likelihood or _default_likelihood(data)
+        self.posterior = posterior or families.normal
         given, event = _given_shapes(data), tuple(data.event_shape)
         self.encoder_in: list[networks.Shape] = [event, *given]
-        self.encoder_out = posterior.num_params * latent
+        self.encoder_out = self.posterior.num_params * latent
         self.decoder_in: list[networks.Shape] = [latent, *given]
-        self.decoder_out = (likelihood.num_params * event[0], *event[1:])
+        self.decoder_out = (self.likelihood.num_params * event[0], *event[1:])
+
+    def program(
+        self, prior: nn.Module | PriorRecipe | None, encoder: networks.Network, decoder: networks.Network
+    ) -> VAE:
+        """The parts put together, the decoder starting at the training mean."""
+        decoder.start_at(self.likelihood.params_at(self.data.mean))
+        posterior = Conditional(encoder, self.posterior)
+        if prior is None:
+            prior = priors.StandardNormal(self.latent)
+        made = prior if isinstance(prior, nn.Module) else prior(posterior, self.data)
+        return VAE(made, Conditional(decoder, self.likelihood), posterior)
 
 
 def _given_shapes(data: Data) -> list[networks.Shape]:
     return [tuple(g.shape[1:]) for g in data.train.given]
 
 
-def _latent_shape(encoder: Conditional) -> tuple[int]:
+def _latent(encoder: Conditional) -> int:
     (size,) = encoder.net.out_shape  # type: ignore[misc]
-    return (size // getattr(encoder.family, "num_params", 1),)
+    return int(size) // getattr(encoder.family, "num_params", 1)
 
 
 def _default_likelihood(data: Data) -> Family:
     return families.bernoulli if data.support is constraints.boolean else families.SharedScaleNormal()
-
-
-def _assemble(
-    data: Data,
-    latent: int,
-    prior: PriorOrRecipe | None,
-    encoder: Conditional,
-    decoder: networks.Network,
-    family: Family,
-) -> VAE:
-    decoder.start_at(family.params_at(data.mean))
-    if prior is None:
-        prior = priors.StandardNormal(latent)
-    made = prior if isinstance(prior, nn.Module) else prior(encoder, data)
-    return VAE(made, Conditional(decoder, family), encoder)

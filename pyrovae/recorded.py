@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
 
 class Recorded:
     """Keeps the constructor's arguments in ``_arguments``.
@@ -18,6 +22,8 @@ class Recorded:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Recorded:
         self = super().__new__(cls)
+        # Of a tensor, shape and dtype are all that is needed; the tensor itself might be a view of a whole data set.
+        arguments = tree_map_only(Tensor, lambda t: torch.empty(t.shape, dtype=t.dtype, device="meta"), (args, kwargs))
         # object.__setattr__: nn.Module's own is unusable before nn.Module.__init__
-        object.__setattr__(self, "_arguments", (args, kwargs))
+        object.__setattr__(self, "_arguments", arguments)
         return self

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.parameters import LocalParameters, frozen
+from pyrovae.parameters import LocalParameters, floating_dtype, frozen
 from pyrovae.terms import samples
 from pyrovae.trees import Tree
 
@@ -41,15 +41,15 @@ def sample(program: Any, num_samples: int, *given: Tree, like: Tree = None) -> A
     if given and trees.num_data(*given) != num_samples:
         raise PyrovaeError(f"given has {trees.num_data(*given)} rows for {num_samples} samples: one row per sample")
     with frozen(program) as device, LocalParameters().scope():
-        conditions = [trees.to(trees.as_tensors(g), device) for g in given]
+        conditions = _placed(program, device, *given)
         if like is not None:
-            rows = trees.rows(
-                trees.repeat(trees.to(trees.as_tensors(like), device), num_samples), slice(0, num_samples)
-            )
+            (placed,) = _placed(program, device, like)
+            rows = trees.rows(trees.repeat(placed, num_samples), slice(0, num_samples))
             return observed_values(program, {}, rows, *conditions)
         if "num_data" not in inspect.signature(program.model).parameters:
             raise PyrovaeError(
-                "this program's model cannot run without x: pass like=x, data of the right shape; its values are ignored"
+                "this program's model cannot run without x: pass like=x, data of the right shape, whose values do not "
+                "matter"
             )
         trace = poutine.trace(program.model).get_trace(None, *conditions, num_data=num_samples)
         return trees.only({name: site["value"] for name, site in samples(trace) if not _is_latent(name, trace)})
@@ -77,7 +77,7 @@ def observed_values(program: Any, latents: Mapping[str, Tensor], x: Tree, *given
 def encode(program: Any, x: Tree, *given: Tree) -> Any:
     """The guide's distribution q(z | x, given), batch shape (N,); by site name where there are several latents."""
     with frozen(program) as device, LocalParameters().scope():
-        trace = poutine.trace(program.guide).get_trace(*_placed(device, x, *given))
+        trace = poutine.trace(program.guide).get_trace(*_placed(program, device, x, *given))
     return trees.only({name: site["fn"] for name, site in samples(trace) if not site["is_observed"]})
 
 
@@ -87,7 +87,7 @@ def reconstruct(program: Any, x: Tree, *given: Tree) -> Any:
     ``.mean`` gives pictures, ``.sample()`` draws. By site name where several sites are observed.
     """
     with frozen(program) as device, LocalParameters().scope():
-        placed = _placed(device, x, *given)
+        placed = _placed(program, device, x, *given)
         with _AtMean():
             guide = poutine.trace(program.guide).get_trace(*placed)
         model = poutine.trace(poutine.replay(program.model, trace=guide)).get_trace(*placed)
@@ -103,5 +103,5 @@ class _AtMean(Messenger):
             msg["done"] = True
 
 
-def _placed(device: Any, *args: Tree) -> list[Tree]:
-    return [trees.to(trees.as_tensors(arg), device) for arg in args]
+def _placed(program: Any, device: Any, *args: Tree) -> list[Tree]:
+    return [trees.to(trees.as_tensors(arg, floating_dtype(program)), device) for arg in args]

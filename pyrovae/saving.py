@@ -1,7 +1,7 @@
 """Saving programs: one safetensors file that holds weights and description, no pickle.
 
 The description is the tree of constructor calls, as JSON in the file's header; loading calls only constructors of
-pyrovae and torch, unless told to trust more. The file is written beside its place and renamed, so that what is
+pyrovae and torch.nn, unless told to trust more. The file is written beside its place and renamed, so that what is
 there is always whole.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import glob
 import hashlib
 import importlib
 import inspect
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.recorded import Recorded
 
 FORMAT = 1
-TRUSTED = ("pyrovae", "torch")
+TRUSTED = ("pyrovae", "torch.nn")  # not torch as a whole: it downloads code, and imports os
 
 
 def save(program: nn.Module, path: str | Path) -> None:
@@ -41,10 +43,11 @@ def save(program: nn.Module, path: str | Path) -> None:
         PyrovaeError: the file cannot be written; what was there before is untouched.
     """
     path = Path(path)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _unshared(program).items()}
+    tensors = {name: _copied(name, value) for name, value in _unshared(program).items()}
     manifest = {"format": FORMAT, "class": type(program).__name__, "program": _described(program)}
     text = json.dumps(manifest)
-    metadata = {"pyrovae": text, "sha256": _digest(text, tensors)}
+    # One entry: safetensors writes several in any order, and the same program should give the same bytes.
+    metadata = {"pyrovae": json.dumps({"manifest": text, "sha256": _digest(text, tensors)})}
     payload = safetensors.torch.save(tensors, metadata)
     write_atomically(path, payload)
 
@@ -60,36 +63,36 @@ def load(path: str | Path, *, program: nn.Module | None = None, trust: tuple[str
 
     Raises:
         PyrovaeError: no such file; not one of ours, cut short or altered (checksum); a newer format; a class outside
-            pyrovae, torch and ``trust``; weights that do not fit.
+            pyrovae, torch.nn and ``trust``; weights that do not fit.
     """
     manifest, tensors = _read(Path(path))
     if program is None:
         if manifest["program"] is None:
             raise PyrovaeError(
-                f"{path} holds the weights of a {manifest['class']}, whose classes do not record how they were built: "
-                "build the program and pass load(path, program=...)"
+                f"{path} holds the weights of a {manifest['class']} and no description of it (it has classes that do "
+                "not record how they were built, or parts exchanged since): build it and pass load(path, program=...)"
             )
         program = _Builder((*TRUSTED, *trust)).build(manifest["program"])
+        dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+        program = program.to(dtypes.pop()) if len(dtypes) == 1 else program
     return _fill(program, tensors, path)
 
 
 def write_atomically(path: Path, payload: bytes) -> None:
     """Write to a temporary file in the same folder, force it to disk, rename; raises PyrovaeError."""
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.*.partial"):  # left by a process that was killed
+        for stale in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):  # left by a process that was killed
             stale.unlink()
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:  # not mkstemp, whose files nobody else may read
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise PyrovaeError(
             f"{path} could not be written ({error.strerror}); what was there before is intact"
         ) from error
@@ -100,6 +103,14 @@ def _unshared(program: nn.Module) -> dict[str, Tensor]:
     first: dict[int, str] = {}
     state = program.state_dict(keep_vars=True)
     return {name: tensor for name, tensor in state.items() if first.setdefault(id(tensor), name) == name}
+
+
+def _copied(name: str, value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise PyrovaeError(
+            f"the program keeps {name}, a {type(value).__name__}, in its state: only tensors can be saved"
+        )
+    return value.detach().cpu().clone(memory_format=torch.contiguous_format)  # a copy: safetensors refuses views
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
@@ -120,7 +131,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = safetensors.torch.load(payload)
         length = int.from_bytes(payload[:8], "little")
         metadata = json.loads(payload[8 : 8 + length])["__metadata__"]
-        text, digest = metadata["pyrovae"], metadata["sha256"]
+        entry = json.loads(metadata["pyrovae"])
+        text, digest = entry["manifest"], entry["sha256"]
         manifest = json.loads(text)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise PyrovaeError(
@@ -161,10 +173,15 @@ class _UndescribedError(Exception):
 
 
 def _described(program: nn.Module) -> Any:
+    """The description, or None where there is none that leads back to such a program: it is built once to see."""
     try:
-        return _Describer().describe(program)
-    except _UndescribedError:
+        description = _Describer().describe(program)
+        with torch.random.fork_rng(devices=[]):
+            built = _Builder(None).build(json.loads(json.dumps(description)))
+    except Exception:  # constructors are the user's too
         return None
+    shapes = [{name: _shape(tensor) for name, tensor in _unshared(p).items()} for p in (program, built)]
+    return description if shapes[0] == shapes[1] else None
 
 
 class _Describer:
@@ -189,7 +206,7 @@ class _Describer:
     def _module(self, module: nn.Module) -> Any:
         if id(module) in self.numbers:
             return {"shared": self.numbers[id(module)]}
-        args, kwargs = module._arguments if isinstance(module, Recorded) else _torch_arguments(module)
+        args, kwargs = _recorded_arguments(module) if isinstance(module, Recorded) else _torch_arguments(module)
         call = {
             "call": _import_path(type(module)),
             "args": [self.describe(a) for a in args],
@@ -206,6 +223,14 @@ def _import_path(value: Any) -> str:
     return f"{module}:{name}"
 
 
+def _recorded_arguments(module: Recorded) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments it was built with, unless one of its parts was exchanged since by assignment."""
+    parts = {id(part) for part in module.modules()} if isinstance(module, nn.Module) else set()
+    if any(isinstance(leaf, nn.Module) and id(leaf) not in parts for leaf in tree_leaves(module._arguments)):
+        raise _UndescribedError
+    return module._arguments
+
+
 def _torch_arguments(module: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The constructor arguments of one of torch's own modules, read back from its attributes."""
     if not type(module).__module__.startswith("torch.nn."):
@@ -218,8 +243,8 @@ def _torch_arguments(module: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]
 
 
 class _Builder:
-    def __init__(self, trusted: tuple[str, ...]) -> None:
-        self.trusted = trusted
+    def __init__(self, trusted: tuple[str, ...] | None) -> None:
+        self.trusted = trusted  # None: what was described in this very process
         self.built: list[Any] = []
 
     def build(self, node: Any) -> Any:
@@ -240,6 +265,8 @@ class _Builder:
         return self._call(node)
 
     def _call(self, node: dict[str, Any]) -> Any:
+        if not node.keys() == {"call", "args", "kwargs"}:
+            raise PyrovaeError(f"the description holds {sorted(node)}, which is no call: the file is malformed")
         constructor = resolve(node["call"], self.trusted)
         if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
             raise PyrovaeError(f"the description calls {node['call']}, which is not a module")
@@ -253,18 +280,14 @@ class _Builder:
         return module
 
 
-def resolve(path: str, trusted: tuple[str, ...]) -> Any:
-    """Import ``module:name`` from a trusted package.
+def resolve(path: str, trusted: tuple[str, ...] | None) -> Any:
+    """Import ``module:name`` from a trusted package; what that package merely imported from elsewhere is refused.
 
     Raises:
         PyrovaeError: the package is not trusted (nothing is imported then), or there is no such name.
     """
     module_name, _, name = path.partition(":")
-    if module_name.split(".")[0] not in trusted:
-        raise PyrovaeError(
-            f"{path} is outside {', '.join(trusted)}: refused before import. If you trust that code, pass "
-            f"trust=({module_name.split('.')[0]!r},)"
-        )
+    _check_trusted(path, module_name, trusted)
     value: Any = None
     try:
         value = importlib.import_module(module_name)
@@ -273,4 +296,13 @@ def resolve(path: str, trusted: tuple[str, ...]) -> Any:
     except (ImportError, AttributeError) as error:
         near = difflib.get_close_matches(name, dir(value)) if value is not None else []
         raise PyrovaeError(f"there is no {path}" + (f"; did you mean {', '.join(near)}?" if near else "")) from error
+    _check_trusted(path, str(getattr(value, "__module__", None)), trusted)
     return value
+
+
+def _check_trusted(path: str, module_name: str, trusted: tuple[str, ...] | None) -> None:
+    if trusted is not None and not any(module_name == t or module_name.startswith(f"{t}.") for t in trusted):
+        raise PyrovaeError(
+            f"{path} is outside {', '.join(trusted)}: refused before import. If you trust that code, pass "
+            f"trust=({module_name.split('.')[0]!r},)"
+        )

@@ -16,6 +16,7 @@ import pyro.poutine as poutine
 import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -123,11 +124,12 @@ def log_terms(
         raise PyrovaeError(f"num_particles must be at least 1; got {num_particles}")
     size = trees.num_data(x, *given)
     with LocalParameters().scope(), _vectorized(num_particles):
-        guide = _run(program.guide, x, given)
+        guide = _run(program.guide, x, given, scored=scorer is None)
         latent = _latent(guide)
-        score = guide if scorer is None else _run(poutine.replay(scorer, trace=guide), x, given)
+        score = guide if scorer is None else _run(poutine.replay(scorer, trace=_renewed(guide)), x, given)
         free = min(_enumeration_dims(guide), default=ENUMERATION + 1) - 1  # left of what the guide enumerates
-        model = _run(poutine.replay(_enumerating(program.model, latent), trace=guide), x, given, free)
+        drawn = guide if scorer is None else _renewed(guide)
+        model = _run(poutine.replay(_enumerating(program.model, latent), trace=drawn), x, given, free)
     return _assemble(model, score, latent, size, num_particles)
 
 
@@ -164,12 +166,42 @@ def _vectorized(num_particles: int) -> Any:
     return pyro.plate("particles", num_particles, dim=-2) if num_particles > 1 else nullcontext()
 
 
-def _run(program: Callable[..., Any], x: trees.Tree, given: tuple[trees.Tree, ...], free: int = ENUMERATION) -> Any:
+def _run(
+    program: Callable[..., Any],
+    x: trees.Tree,
+    given: tuple[trees.Tree, ...],
+    free: int = ENUMERATION,
+    scored: bool = True,
+) -> Any:
     enumerated = poutine.enum(program, first_available_dim=free)
     try:
-        return poutine.trace(enumerated).get_trace(x, *given)
+        with _Scored() if scored else nullcontext():
+            return poutine.trace(enumerated).get_trace(x, *given)
     except ValueError as error:  # Pyro's and torch's validation of shapes, plates and supports
         raise PyrovaeError(f"the program does not fit the data: {error}") from error
+
+
+class _Scored(Messenger):
+    """Scores every site while the program runs, into ``site["log_p"]``.
+
+    A flow reads its parameters when it scores, and under the path gradients those are exchanged during the run only.
+    """
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if not site_is_subsample(msg) and not msg["infer"].get("_deterministic"):
+            msg["log_p"] = _log_prob(msg)
+
+
+def _renewed(trace: Any) -> Any:
+    """The trace with its values as new objects: a flow that meets the object it made answers from its cache.
+
+    What it would answer is the noise that the value was made of, which is not the inverse under the parameters that
+    score, and exists for flows without an inverse too.
+    """
+    renewed = trace.copy()
+    for name, site in samples(renewed):
+        renewed.nodes[name] = site | {"value": site["value"].view_as(site["value"])}
+    return renewed
 
 
 def samples(trace: Any) -> list[tuple[str, Any]]:
@@ -195,8 +227,8 @@ def _enumeration_dims(trace: Any) -> set[int]:
     dims = {n: s["infer"]["_enumerate_dim"] for n, s in samples(trace) if "_enumerate_dim" in s["infer"]}
     if len(set(dims.values())) < len(dims):
         raise PyrovaeError(
-            f"the enumerated sites {list(dims)} share dimensions (pyro.markov does that) and cannot be told apart: write "
-            "the loop without pyro.markov, or sample them without enumeration in the guide"
+            f"the enumerated sites {list(dims)} share dimensions (pyro.markov does that) and cannot be told apart: "
+            "write the loop without pyro.markov, or sample them without enumeration in the guide"
         )
     return set(dims.values())
 
@@ -246,20 +278,7 @@ def _score(name: str, site: Any, size: int, num_particles: int, enumeration: set
             f"site {name!r} is scaled by {site['scale']} (poutine.scale, or a subsampled plate): log-densities would "
             "be raised to a power; weight terms in the objective, and make the plate as large as the batch"
         )
-    distribution, value = site["fn"], site["value"]
-    try:
-        log_p = scale_and_mask(distribution.log_prob(value), mask=site["mask"])
-    except (NotImplementedError, KeyError) as error:
-        raise PyrovaeError(
-            f"the distribution of site {name!r} cannot score a given value: it has no inverse. Use an invertible "
-            "transform, or the plain gradient"
-        ) from error
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise PyrovaeError(
-            f"site {name!r} cannot score its value, outside the support or of another shape: {reason} "
-            "Binarize grey images for a bernoulli likelihood, divide images of 0..255 by 255, or use another family"
-        ) from error
+    distribution, value, log_p = site["fn"], site["value"], site["log_p"]
     batch = value.shape[: value.dim() - distribution.event_dim]
     if log_p.shape[-1:] != (size,) or (site["is_observed"] and batch[-1:] != (size,)):
         raise PyrovaeError(
@@ -274,6 +293,25 @@ def _score(name: str, site: Any, size: int, num_particles: int, enumeration: set
             f"{num_particles} particles, only enumerated values lie further left. Declare inner plates with to_event"
         )
     return log_p.unsqueeze(0) if log_p.dim() == 1 else log_p
+
+
+def _log_prob(site: Any) -> Tensor:
+    """log p of a site's value, masks applied."""
+    name = site["name"]
+    try:
+        log_p: Tensor = scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+        return log_p
+    except (NotImplementedError, KeyError) as error:
+        raise PyrovaeError(
+            f"the distribution of site {name!r} cannot score a given value: it has no inverse. Use an invertible "
+            "transform, or the plain gradient"
+        ) from error
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise PyrovaeError(
+            f"site {name!r} cannot score its value, outside the support or of another shape: {reason} "
+            "Binarize grey images for a bernoulli likelihood, divide images of 0..255 by 255, or use another family"
+        ) from error
 
 
 def _sum_out(log_p: dict[str, Tensor], sites: dict[str, Any], latent: list[str]) -> dict[str, Tensor]:

@@ -69,19 +69,19 @@ def to(tree: Tree, device: torch.device | str) -> Tree:
     return tree_map(lambda leaf: leaf.to(device), tree)
 
 
-def as_tensors(tree: Tree) -> Tree:
-    """Arrays to tensors; floating-point leaves in torch's default dtype.
+def as_tensors(tree: Tree, dtype: torch.dtype | None = None) -> Tree:
+    """Arrays to tensors; floating-point leaves in ``dtype``, torch's default one where it is None.
 
     Raises:
         PyrovaeError: a leaf that is neither a tensor nor an array.
     """
-    return tree_map(_as_tensor, tree)
+    return tree_map(lambda leaf: _as_tensor(leaf, dtype or torch.get_default_dtype()), tree)
 
 
-def _as_tensor(leaf: Any) -> Tensor:
+def _as_tensor(leaf: Any, dtype: torch.dtype) -> Tensor:
     if not isinstance(leaf, Tensor | np.ndarray):
         raise PyrovaeError(
             f"data must be tensors or arrays, or (nested) tuples and dicts of them; got a {type(leaf).__name__}"
         )
     tensor = torch.as_tensor(leaf)
-    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor

@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.result import Draws, Evidence
-from pyrovae.evidence.streaming import Accumulator, Reservoir
-from pyrovae.parameters import frozen
+from pyrovae.evidence.streaming import Accumulator, Reservoir, blank
+from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.sampling import observed_values
 from pyrovae.terms import LogTerms, log_terms, repeated_log_terms
@@ -67,7 +67,7 @@ def log_marginal(
         PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles below 1.
 
     Warns:
-        EvidenceWarning: data whose k-hat is above the threshold, or whose weights are all zero.
+        EvidenceWarning: data whose k-hat is above the threshold, whose weights are all zero, or are no numbers.
 
     References:
         Burda, Grosse & Salakhutdinov 2016; Vehtari, Simpson, Gelman, Yao & Gabry 2024 (k-hat).
@@ -83,7 +83,7 @@ def log_marginal(
         if value < 1:
             raise PyrovaeError(f"{name} must be positive; got {value}")
     with frozen(program) as device, _seeded(seed, device), float32_matmul(device):
-        rows = [trees.to(trees.as_tensors(tree), device) for tree in (x, *given)]
+        rows = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
         size = trees.num_data(*rows)
         terms = _strategy(program, [trees.rows(tree, slice(0, 3)) for tree in rows])
         estimator = _Estimator(program, terms, num_particles, num_draws)
@@ -187,11 +187,11 @@ class _Estimator:
 
     def _draws(self, reservoir: Reservoir, rows: list[Tree]) -> Draws:
         kept = reservoir.values
-        latents = kept["latents"]
-        predictive = self._predict(latents, rows)
+        predictive = self._predict(reservoir.slots["latents"], rows)  # a model need not take nan
+        predictive = trees.tree_map(lambda leaf: blank(leaf, reservoir.valid), predictive)
         seen = {name: site.value for name, site in log_terms(self.program, *rows).observed.items()}
         by_name = predictive if isinstance(predictive, dict) else {next(iter(seen)): predictive}
-        return Draws(latents, by_name, kept["log_px_z"], seen)
+        return Draws(kept["latents"], by_name, kept["log_px_z"], seen)
 
     def _predict(self, latents: dict[str, Tensor], rows: list[Tree]) -> Any:
         """x ~ p(x | z) at every draw, on repeated rows, which every program can do."""
@@ -266,3 +266,5 @@ def _warn(evidence: Evidence) -> None:
     if (evidence.log_prob == -math.inf).any():
         count = int((evidence.log_prob == -math.inf).sum())
         warnings.warn(f"all weights are zero for {count} data: their log_prob is -inf", EvidenceWarning, stacklevel=3)
+    if count := int((evidence.log_prob.isnan() | (evidence.log_prob == math.inf)).sum()):
+        warnings.warn(f"a log-density is nan or infinite for {count} data", EvidenceWarning, stacklevel=3)

@@ -185,7 +185,12 @@ class Reservoir:
     def values(self) -> trees.Tree:
         """The draws: a tree like the values, each (R, N, *event); nan in floating leaves where data are not valid."""
         valid = self.valid
-        return trees.tree_map(lambda leaf: _blank(leaf, valid), self._slots)
+        return trees.tree_map(lambda leaf: blank(leaf, valid), self._slots)
+
+    @property
+    def slots(self) -> trees.Tree:
+        """The draws with nothing blanked: some particle where data are not valid."""
+        return self._slots
 
 
 def _choose(log_w: Tensor, uniform: Tensor) -> Tensor:
@@ -201,7 +206,8 @@ def _replace(slot: Tensor | None, new: Tensor, index: Tensor, replace: Tensor) -
     return picked if slot is None else torch.where(_align(replace, picked), picked, slot)
 
 
-def _blank(leaf: Tensor, valid: Tensor) -> Tensor:
+def blank(leaf: Tensor, valid: Tensor) -> Tensor:
+    """A leaf (R, N, *event) with nan for the data that are not valid; unchanged where it holds integers."""
     return torch.where(_align(valid[None], leaf), leaf, math.nan) if leaf.is_floating_point() else leaf
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -14,9 +16,9 @@ from pyrovae.training.sources import Resident, Source
 CHUNK = 8192  # rows looked at together
 
 
-def check_modules(program: nn.Module) -> None:
+def check_modules(program: Any) -> None:
     """Refuse batch normalisation in training: row i's terms would depend on the other rows."""
-    for name, module in program.named_modules():
+    for name, module in program.named_modules() if isinstance(program, nn.Module) else ():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
             raise PyrovaeError(
                 f"{name} is a batch normalisation: each datum's terms would depend on the rest of its batch, and the "
@@ -24,10 +26,8 @@ def check_modules(program: nn.Module) -> None:
             )
 
 
-def check_data(data: Source, terms: LogTerms) -> None:
-    """Refuse non-finite values anywhere and observations outside the likelihood's support.
-
-    Resident data are looked at whole, streamed data at the first rows only.
+def check_data(data: Source) -> None:
+    """Refuse values that are not finite; of streamed data only the first rows are looked at.
 
     Raises:
         PyrovaeError: with the first index of a bad value, and what would mend it.
@@ -36,8 +36,15 @@ def check_data(data: Source, terms: LogTerms) -> None:
     for position, tree in enumerate(rows):
         for name, leaf in trees.named("x" if position == 0 else f"given[{position - 1}]", tree).items():
             check_finite(name, leaf)
-    step = data.probe(CHUNK)
-    observed = trees.named("x", step[0])
+
+
+def check_observations(data: Source, terms: LogTerms) -> None:
+    """Refuse observations outside the likelihood's support; only the first rows are looked at.
+
+    Raises:
+        PyrovaeError: with the name of the site, and what would mend it.
+    """
+    observed = trees.named("x", data.probe(CHUNK)[0])
     for name, site in terms.observed.items():
         if name in observed and site.p is not None:
             check_support(name, observed[name], site.p.support)

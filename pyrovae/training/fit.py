@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +15,7 @@ from typing import Any, Protocol
 import pyro
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
 from pyrovae import gradients, trees
@@ -20,11 +23,11 @@ from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
 from pyrovae.gradients import Estimator
 from pyrovae.objectives import Objective, elbo
-from pyrovae.parameters import adopt
+from pyrovae.parameters import adopt, floating_dtype, forget, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.saving import save
 from pyrovae.terms import LogTerms, log_terms
-from pyrovae.training.checks import check_data, check_modules
+from pyrovae.training.checks import check_data, check_modules, check_observations
 from pyrovae.training.device import resolve_device
 from pyrovae.training.run import Run, claim, describe, environment
 from pyrovae.training.schedules import Schedule
@@ -109,24 +112,31 @@ def fit(
         k: v for k, v in locals().items() if k not in ("program", "data", "validation", "callbacks", "directory")
     }
     _check_options(options)
+    _check_schedules(objective, learning_rate, schedules or {})
     target = resolve_device(device)
     if validation is None and isinstance(data, Data):
         validation = (data.validation.x, *data.validation.given)
     if patience is not None and validation is None:
         raise PyrovaeError("patience needs validation data: pass validation=..., or a pyrovae.data.Data")
-    train = source(data, target, draw)
-    held_out = None if validation is None else source(validation, target)
+    dtype = floating_dtype(program)
+    train = source(data, target, draw, dtype)
+    held_out = None if validation is None else source(validation, target, None, dtype)
 
     with _isolated(seed, target), float32_matmul(target):
-        probe = train.probe(2)
-        program = _prepared(program, probe, target)
+        check_data(train)
         check_modules(program)
-        check_data(train, _probe(program, objective, probe))
+        program = _prepared(program, train.probe(2), target)
+        final = {name: torch.tensor(schedule(epochs, epochs)) for name, schedule in (schedules or {}).items()}
+        check_observations(train, _probe(program, partial(objective, **final), train.probe(2)))
         if held_out is not None:
-            check_data(held_out, log_terms(program, *held_out.probe(2)))
+            check_data(held_out)
+            check_observations(held_out, log_terms(program, *held_out.probe(2)))
+        GuardedOptimizer(optimizer, _trainable(program), max_grad_norm)  # refuses bad options before the claim
         path = claim(directory)
         run = Run(program, {"options": describe(options), "environment": environment(), "device": str(target)}, path)
+        run.write_manifest()
         trainer = _Trainer(run, train, held_out, objective, gradient, dict(schedules or {}), options)
+        torch.manual_seed(seed)  # again: what was checked before changes nothing
         with _saved_when_interrupted(run):
             trainer.train(callbacks, progress)
     return run
@@ -139,6 +149,19 @@ def _check_options(options: Mapping[str, Any]) -> None:
     for name in ("patience", "max_grad_norm"):
         if options[name] is not None and not options[name] > 0:
             raise PyrovaeError(f"{name} must be positive; got {options[name]!r}")
+
+
+def _check_schedules(objective: Objective, rate: Any, schedules: Mapping[str, Any]) -> None:
+    for name, schedule in {"learning_rate": rate, **schedules}.items():
+        if not (callable(schedule) or (name == "learning_rate" and schedule is None)):
+            raise PyrovaeError(
+                f"{name} is a schedule, a function of (epoch, epochs); got {schedule!r}. A constant belongs into the "
+                "optimizer or the objective: functools.partial(torch.optim.Adam, lr=1e-3), partial(elbo, beta=4.0)"
+            )
+    try:
+        inspect.signature(objective).bind(None, **schedules)
+    except TypeError as error:
+        raise PyrovaeError(f"the objective cannot be called with the scheduled {list(schedules)}: {error}") from error
 
 
 @contextmanager
@@ -154,7 +177,8 @@ def _prepared(program: Any, probe: tuple[Tree, ...], device: torch.device) -> nn
     if isinstance(program, nn.Module):
         program.to(device)
     adopted = adopt(program, *probe).to(device)
-    adopted.train()
+    for module in adopted.modules():  # training mode, but a batch normalisation frozen by .eval() stays so
+        module.training = module.training or not isinstance(module, _BatchNorm)
     return adopted
 
 
@@ -181,6 +205,10 @@ def _saved_when_interrupted(run: Run) -> Iterator[None]:
         raise
 
 
+def _trainable(program: nn.Module) -> dict[str, Tensor]:
+    return {name: p for name, p in program.named_parameters() if p.requires_grad}
+
+
 class _Trainer:
     """The loop: epochs of guarded steps, validation, and keeping the best weights."""
 
@@ -197,8 +225,7 @@ class _Trainer:
         self.run, self.train_data, self.held_out = run, train, held_out
         self.objective, self.gradient, self.schedules, self.options = objective, gradient, schedules, options
         self.device = next(run.program.parameters()).device
-        trainable = {name: p for name, p in run.program.named_parameters() if p.requires_grad}
-        self.optimizer = GuardedOptimizer(options["optimizer"], trainable, options["max_grad_norm"])
+        self.optimizer = GuardedOptimizer(options["optimizer"], _trainable(run.program), options["max_grad_norm"])
         self.scheduled = {name: torch.zeros((), device=self.device) for name in schedules}
         self.best = -float("inf")
         self.kept = self._weights()
@@ -218,21 +245,20 @@ class _Trainer:
                 _call(callbacks, self.run)
                 if self._finished(epoch):
                     break
-        self._restore()
-        if self.run.directory:
-            save(self.run.program, self.run.directory / "program.safetensors")
+        self._conclude()
 
     def _epoch(self, epoch: int) -> dict[str, Any]:
         start, epochs = time.perf_counter(), self.options["epochs"]
         names = ("objective", "log_px_z", "kl", "grad_norm")
         totals = torch.zeros(len(names) + 2, device=self.device)  # ..., steps skipped, data seen
-        steps = max(1, -(-self.train_data.num_data // self.options["batch_size"]))
+        steps = self.train_data.num_batches(self.options["batch_size"])
         for number, batch in enumerate(self.train_data.batches(self.options["batch_size"], shuffle=True)):
-            self._set_schedules(epoch + min(number / steps, 1.0), epochs)
+            self._set_schedules(epoch + (min(number / steps, 1.0) if steps else 0.0), epochs)
             totals += self._step(batch)
+        forget(self.run.program)
         self._abort_if_stuck(epoch)
         *sums, skipped, count = totals.tolist()  # the epoch's one synchronisation
-        means = {name: total / max(count, 1.0) for name, total in zip(names, sums, strict=True)}
+        means = {name: total / count if count else math.nan for name, total in zip(names, sums, strict=True)}
         values = {name: tensor.item() for name, tensor in self.scheduled.items()}
         record = {"epoch": epoch + 1, **means, "skipped": int(skipped), **values}
         if self.held_out is not None:
@@ -267,19 +293,19 @@ class _Trainer:
         """The objective per datum, nats, with the schedules at their end and the same noise every time."""
         program, epochs = self.run.program, self.options["epochs"]
         final = {name: torch.full_like(t, self.schedules[name](epochs, epochs)) for name, t in self.scheduled.items()}
-        total = torch.zeros((), dtype=torch.float64)
-        program.eval()
-        with _isolated(self.options["seed"], self.device), torch.no_grad():
+        total, count = 0.0, 0
+        with _isolated(self.options["seed"], self.device), frozen(program):
             for batch in data.batches(VALIDATION_ROWS, shuffle=False):
                 terms = log_terms(program, *batch, num_particles=self.options["num_particles"])
-                total += self.objective(terms, **final).sum().double().cpu()
-        program.train()
-        return total.item() / data.num_data
+                total += self.objective(terms, **final).double().sum().item()
+                count += trees.num_data(*batch)
+        return total / count
 
     def _keep(self, epoch: int, record: Mapping[str, Any]) -> None:
         score = record.get("validation", float(epoch))  # without validation the latest weights are kept
-        if score > self.best:
-            self.best, self.kept, self.run.best_epoch = score, self._weights(), epoch + 1
+        if score > self.best or self.best == -math.inf:  # the latest weights, too, until a validation is finite
+            self.kept, self.run.best_epoch = self._weights(), epoch + 1
+            self.best = max(self.best, score)
 
     def _finished(self, epoch: int) -> bool:
         patience = self.options["patience"]
@@ -293,7 +319,7 @@ class _Trainer:
         longest = int(self.longest_skip.item())
         self.longest_skip.zero_()
         if longest >= self.options["max_skipped"]:
-            self._restore()
+            self._conclude()
             raise PyrovaeError(
                 f"{longest} steps in a row had a loss or gradient that is not finite, in epoch {epoch + 1}; training "
                 f"is aborted and the weights of epoch {self.run.best_epoch} are in place. Lower the learning rate, set "
@@ -303,9 +329,11 @@ class _Trainer:
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.run.program.state_dict().items()}
 
-    def _restore(self) -> None:
+    def _conclude(self) -> None:
         self.run.program.load_state_dict(self.kept)
         self.run.program.eval()
+        if self.run.directory:
+            save(self.run.program, self.run.directory / "program.safetensors")
 
 
 def _call(callbacks: Sequence[Callback], run: Run) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from pyrovae.errors import PyrovaeError
+from pyrovae.saving import write_atomically
 
 Record = dict[str, Any]
 
@@ -50,6 +51,11 @@ class Run:
         """Whether a callback asked to stop."""
         return self._stop
 
+    def write_manifest(self) -> None:
+        """Write ``manifest.json`` where there is a directory."""
+        if self.directory:
+            write_atomically(self.directory / "manifest.json", json.dumps(self.manifest, indent=2).encode())
+
     def append(self, record: Record) -> None:
         """Add an epoch's record, and its line in ``history.jsonl``."""
         self.history.append(record)
@@ -80,7 +86,7 @@ def claim(directory: str | Path | None) -> Path | None:
     path = Path(directory)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path / "history.jsonl", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.close(os.open(path / "history.jsonl", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except FileExistsError as error:
         raise PyrovaeError(f"{path} holds a run already, finished or going on: choose another directory") from error
     except OSError as error:

@@ -19,7 +19,8 @@ class GuardedOptimizer:
 
     Torch's fused optimizers skip a step on the device when told so (``found_inf``, the mechanism of mixed-precision
     training), which is both the fastest and the synchronisation-free way. Any other optimizer is stepped and, where
-    the step was bad, parameters and moments are put back by ``torch.where``.
+    the step was bad, parameters and moments are put back by ``torch.where``. The first step makes the moments, which
+    cannot be put back to nothing: it looks at the value, once, and is not taken at all where it would be bad.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class GuardedOptimizer:
         self.optimizer = _build(factory, list(parameters.values()))
         self.fused = all(group.get("fused") for group in self.optimizer.param_groups)
         self.base = [group["lr"] for group in self.optimizer.param_groups]
+        self.started = False
 
     def set_rate(self, factor: float) -> None:
         """Set every group's learning rate to ``factor`` times what the factory gave it."""
@@ -48,27 +50,34 @@ class GuardedOptimizer:
         bad = 1.0 - (norm.isfinite() & value.isfinite()).to(norm.dtype)
         clip = 1.0 if self.max_grad_norm is None else (self.max_grad_norm / norm).clamp(max=1.0)
         torch._foreach_mul_(grads, -clip)  # the objective is maximised, torch's optimizers minimise
+        self.started = self.started or not bool(bad)
+        if self.started:
+            self._step(grads, bad)
+        return norm, bad
+
+    def _step(self, grads: list[Tensor], bad: Tensor) -> None:
         for parameter, grad in zip(self.parameters.values(), grads, strict=True):
             parameter.grad = grad
         if self.fused:
-            self.optimizer.found_inf = bad  # type: ignore[attr-defined]
+            self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
             self.optimizer.step()
         else:
             self._step_or_restore(bad)
-        return norm, bad
+        for parameter in self.parameters.values():
+            parameter.grad = None  # stock Pyro and plain loops would add to it
 
     def _step_or_restore(self, bad: Tensor) -> None:
-        before = {id(t): t.detach().clone() for t in self._tensors()}
+        before = {key: tensor.detach().clone() for key, tensor in self._tensors()}
         self.optimizer.step()
         with torch.no_grad():
-            for tensor in self._tensors():
-                # A moment made by this very step has no earlier value: it starts at zero.
-                old = before.get(id(tensor), torch.zeros_like(tensor))
+            for key, tensor in self._tensors():
+                old = before.get(key, tensor)  # a moment that this step made: the first step, which is good
                 tensor.copy_(torch.where(bad.to(tensor.device) > 0, old, tensor))
 
-    def _tensors(self) -> list[Tensor]:
-        moments = [value for state in self.optimizer.state.values() for value in state.values()]
-        return [*self.parameters.values(), *(m for m in moments if isinstance(m, Tensor))]
+    def _tensors(self) -> list[tuple[Any, Tensor]]:
+        """Parameters and moments, under keys that stay when an optimizer exchanges a moment for another tensor."""
+        moments = [((p, key), value) for p, state in self.optimizer.state.items() for key, value in state.items()]
+        return [*self.parameters.items(), *((key, value) for key, value in moments if isinstance(value, Tensor))]
 
 
 def _build(factory: OptimizerFactory, parameters: list[Any]) -> torch.optim.Optimizer:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import pareto
-from pyrovae.evidence.streaming import Accumulator, Reservoir
+from pyrovae.evidence.streaming import Accumulator, Reservoir, _choose
 
 RESULTS = ("log_mean", "standard_error", "ess", "pareto_k", "max_log_w")
 
@@ -184,6 +184,13 @@ def test_slots_and_data_are_independent(chunk: int) -> None:
     assert p_value(index[0], LOG_W) > 1e-4
     for agreements in (index[0] == index[1], index[0, ::2] == index[0, 1::2]):
         assert stats.binomtest(int(agreements.sum()), len(agreements), same).pvalue > 1e-4
+
+
+def test_weights_of_zero_are_never_chosen() -> None:
+    """Not even by the least and the largest of random numbers."""
+    log_w = torch.tensor([[-math.inf], [0.0], [-math.inf]], dtype=torch.float64)
+    uniform = torch.tensor([[0.0], [1 - 2**-53]], dtype=torch.float64)
+    assert _choose(log_w, uniform).tolist() == [[1], [1]]
 
 
 def test_a_sharp_chunk_late_takes_over() -> None:

@@ -1,0 +1,71 @@
+"""A whole run as a config says it: data, program, training, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+
+from pyrovae.cli import config as configs
+from pyrovae.data import Data, Split, load
+from pyrovae.errors import PyrovaeError
+from pyrovae.evidence import Evidence, log_marginal
+from pyrovae.training import Run, fit
+from pyrovae.training.fit import Callback
+
+
+class Experiment:
+    """A config, checked; its parts are built when they are asked for.
+
+    Args:
+        path: of the YAML file.
+        overrides: ``--key value`` words over it.
+        trust: packages whose code may be run besides pyrovae, torch.nn and torch.optim.
+
+    Raises:
+        PyrovaeError: see ``pyrovae.cli.config.parse``.
+    """
+
+    def __init__(self, path: Path, overrides: Sequence[str] = (), trust: tuple[str, ...] = ()) -> None:
+        self.parser, self.config = configs.parse(path, overrides, trust)
+
+    @property
+    def text(self) -> str:
+        """The whole config as YAML."""
+        return configs.dump(self.parser, self.config)
+
+    def data(self) -> Data:
+        """The data set, with its labels given where the program is conditional."""
+        data = load(**self.config.data.as_dict())
+        return data.conditional() if self.config.conditional else data
+
+    def program(self, data: Data) -> Any:
+        """The program, its initial weights from the seed; the global random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return self._parts.program(data)
+
+    def fit(self, program: Any, data: Data, directory: Path, callbacks: Sequence[Callback]) -> Run:
+        """``pyrovae.fit`` with the config's options."""
+        options = vars(self._parts.fit)
+        return fit(program, data, directory=directory, callbacks=callbacks, seed=self.config.seed, **options)
+
+    def evaluate(self, program: Any, split: Split, **options: Any) -> Evidence:
+        """``pyrovae.log_marginal`` with the config's options, and ``options`` over them."""
+        given = {"seed": self.config.seed, **vars(self.config.evaluate)}
+        return log_marginal(program, split.x, *split.given, **{**_known(given), **_known(options)})
+
+    @cached_property
+    def _parts(self) -> Namespace:
+        try:
+            return self.parser.instantiate(self.config)
+        except (TypeError, ValueError) as error:
+            raise PyrovaeError(f"the config cannot be built: {error}") from error
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
