@@ -38,10 +38,11 @@ def sample(program: Any, num_samples: int, *given: Tree, like: Tree = None) -> A
     """
     if num_samples < 1:
         raise PyrovaeError(f"the number of samples must be at least 1; got {num_samples}")
-    if given and trees.num_data(*given) != num_samples:
-        raise PyrovaeError(f"given has {trees.num_data(*given)} rows for {num_samples} samples: one row per sample")
     with frozen(program) as device, LocalParameters().scope():
         conditions = _placed(program, device, *given)
+        if given and trees.num_data(*conditions) != num_samples:
+            rows = trees.num_data(*conditions)
+            raise PyrovaeError(f"given has {rows} rows for {num_samples} samples: one row per sample")
         if like is not None:
             (placed,) = _placed(program, device, like)
             rows = trees.rows(trees.repeat(placed, num_samples), slice(0, num_samples))
@@ -99,8 +100,18 @@ class _AtMean(Messenger):
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if not msg["is_observed"] and hasattr(msg["fn"], "support"):
-            msg["value"] = msg["fn"].mode if msg["fn"].support.is_discrete else msg["fn"].mean
-            msg["done"] = True
+            msg["value"], msg["done"] = _mean(msg["name"], msg["fn"]), True
+
+
+def _mean(name: str, distribution: Any) -> Tensor:
+    try:
+        value: Tensor = distribution.mode if distribution.support.is_discrete else distribution.mean
+        return value
+    except NotImplementedError as error:
+        raise PyrovaeError(
+            f"the guide's distribution of {name!r}, {type(distribution).__name__}, has no mean in closed form: draw "
+            "from encode(program, x) and pass the draws to the decoder"
+        ) from error
 
 
 def _placed(program: Any, device: Any, *args: Tree) -> list[Tree]:

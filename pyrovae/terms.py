@@ -89,6 +89,13 @@ class LogTerms(NamedTuple):
         """log p(x, z) - log q(z | x), the importance log-weight of each point, (*points, N)."""
         return self.log_px_z + self.log_pz - self.log_qz_x
 
+    @property
+    def log_point_weight(self) -> Tensor:
+        """log of each point's share of the estimate of p(x): log_w + log_weight, in float64, (*points, N)."""
+        terms = [site.log_p.double() for site in self.sites.values()]
+        terms += [-site.log_q.double() for site in self.latents.values() if site.log_q is not None]
+        return sum(terms, start=self.log_w.double())
+
     def _sum(self, terms: Iterable[Tensor]) -> Tensor:
         return sum(terms, start=torch.zeros_like(self.log_w))
 
@@ -159,6 +166,44 @@ def repeated_log_terms(program: Program, x: trees.Tree, *given: trees.Tree, num_
     sites = {name: fold_site(site) for name, site in terms.sites.items()}
     log_w = (terms.log_w - math.log(num_particles)).expand(*terms.log_w.shape[:-1], num_particles * size)
     return LogTerms(sites, fold(log_w), terms.penalty, terms.guide_order)
+
+
+Terms = Callable[..., LogTerms]
+
+
+def terms_for(program: Program, x: trees.Tree, *given: trees.Tree) -> Terms:
+    """``log_terms`` where it gives what ``repeated_log_terms`` gives with the same random numbers; else the latter.
+
+    A network may take the particle dimension for another one without an error, as a softmax over dim 1 does. Repeated
+    rows ask nothing of a network but that its rows be independent.
+
+    Args:
+        program: any program.
+        x, given: a few rows to try it on.
+
+    Raises:
+        PyrovaeError: a fault of the program's own, see ``log_terms``.
+    """
+
+    def attempt(terms: Terms) -> Tensor | Exception:
+        with torch.random.fork_rng():
+            try:
+                return terms(program, x, *given, num_particles=2).log_point_weight
+            except Exception as error:  # whatever a foreign network raises
+                return error
+
+    with torch.random.fork_rng():
+        log_terms(program, x, *given)  # a fault of the program's own shows here, without particles
+    vectorized, repeated = attempt(log_terms), attempt(repeated_log_terms)
+    if isinstance(vectorized, Exception):
+        if isinstance(repeated, Exception):
+            raise vectorized
+        return repeated_log_terms
+    return log_terms if isinstance(repeated, Exception) or _agree(vectorized, repeated) else repeated_log_terms
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-3, equal_nan=True)
 
 
 def _vectorized(num_particles: int) -> Any:

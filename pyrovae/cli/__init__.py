@@ -37,16 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    from pyrovae.cli.config import trusting
     from pyrovae.cli.demo import demo
 
-    demo(arguments.directory, overrides)
+    with trusting([]):
+        demo(arguments.directory, overrides)
 
 
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    from pyrovae.cli.config import trusting
     from pyrovae.cli.experiment import Experiment
     from pyrovae.cli.train import say, train
 
-    with _importable(arguments.trust):
+    with trusting(arguments.trust), _importable(arguments.trust):
         experiment = Experiment(Path(arguments.config), overrides, tuple(arguments.trust))
         if arguments.print_config:
             say(experiment.text.rstrip())
@@ -56,12 +59,13 @@ def _train(arguments: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    from pyrovae.cli.config import trusting
     from pyrovae.cli.evaluate import evaluate
 
     if overrides:
         raise PyrovaeError(f"{overrides[0]}: no such option of evaluate; see pyrovae evaluate --help")
     options = {name: getattr(arguments, name) for name in ("split", "device", "num_particles", "seed")}
-    with _importable(arguments.trust):
+    with trusting(arguments.trust), _importable(arguments.trust):
         evaluate(arguments.run, trust=tuple(arguments.trust), **options)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Experiment:
 
     def fit(self, program: Any, data: Data, directory: Path, callbacks: Sequence[Callback]) -> Run:
         """``pyrovae.fit`` with the config's options."""
-        options = vars(self._parts.fit)
+        options = {**vars(self._parts.fit), "optimizer": _unwrapped(self._parts.fit.optimizer)}
         return fit(program, data, directory=directory, callbacks=callbacks, seed=self.config.seed, **options)
 
     def evaluate(self, program: Any, split: Split, **options: Any) -> Evidence:
@@ -65,6 +65,12 @@ class Experiment:
             return self.parser.instantiate(self.config)
         except (TypeError, ValueError) as error:
             raise PyrovaeError(f"the config cannot be built: {error}") from error
+
+
+def _unwrapped(factory: Any) -> Any:
+    """A waiting class as ``partial(class, ...)``, which the manifest can name: jsonargparse wraps it once more."""
+    waiting = isinstance(factory, partial) and factory.args and isinstance(factory.args[-1], type)
+    return partial(factory.args[-1], **factory.keywords) if waiting else factory
 
 
 def _known(options: dict[str, Any]) -> dict[str, Any]:

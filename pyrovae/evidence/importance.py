@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,14 +20,12 @@ from pyrovae.evidence.streaming import Accumulator, Reservoir, blank
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.sampling import observed_values
-from pyrovae.terms import LogTerms, log_terms, repeated_log_terms
+from pyrovae.terms import LogTerms, Terms, log_terms, terms_for
 from pyrovae.trees import Tree
 
 MEMORY = {"cpu": 2**28, "cuda": 2**31, "mps": 2**30}  # bytes of working memory, by type of device
 MOST_ROWS = {"cpu": 4096, "cuda": 2**18, "mps": 2**16}  # beyond these, larger chunks are no faster (on CPUs: cache)
 BLOCK = 64  # data handled together, where there are so many
-
-Terms = Callable[..., LogTerms]
 
 
 class EvidenceWarning(UserWarning):
@@ -79,13 +77,17 @@ def log_marginal(
         >>> ev.log_prob.shape
         torch.Size([4])
     """
-    for name, value in (("num_particles", num_particles), ("num_draws", num_draws + 1), ("memory", memory or 1)):
+    for name, value in (
+        ("num_particles", num_particles),
+        ("num_draws", num_draws + 1),
+        ("memory", 1 if memory is None else memory),
+    ):
         if value < 1:
             raise PyrovaeError(f"{name} must be positive; got {value}")
     with frozen(program) as device, _seeded(seed, device), float32_matmul(device):
         rows = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
         size = trees.num_data(*rows)
-        terms = _strategy(program, [trees.rows(tree, slice(0, 3)) for tree in rows])
+        terms = terms_for(program, *(trees.rows(tree, slice(0, 3)) for tree in rows))
         estimator = _Estimator(program, terms, num_particles, num_draws)
         limit = _most_rows(program, terms, rows, memory or MEMORY.get(device.type, MEMORY["cpu"]), device)
         chunk = min(num_particles, max(1, limit // min(size, BLOCK)))
@@ -106,34 +108,6 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _strategy(program: Any, rows: list[Tree]) -> Terms:
-    """Vectorized particles where these give what repeated rows give with the same random numbers; else repeated rows.
-
-    A network may take the particle dimension for another one without an error, as a softmax over dim 1 does. Repeated
-    rows ask nothing of a network but that its rows be independent.
-    """
-
-    def attempt(terms: Terms) -> Tensor | Exception:
-        with torch.random.fork_rng():
-            try:
-                return _log_weight(terms(program, *rows, num_particles=2))
-            except Exception as error:  # whatever a foreign network raises
-                return error
-
-    with torch.random.fork_rng():
-        log_terms(program, *rows)  # a fault of the program's own shows here, without particles
-    vectorized, repeated = attempt(log_terms), attempt(repeated_log_terms)
-    if isinstance(vectorized, Exception):
-        if isinstance(repeated, Exception):
-            raise vectorized
-        return repeated_log_terms
-    return log_terms if isinstance(repeated, Exception) or _agree(vectorized, repeated) else repeated_log_terms
-
-
-def _agree(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-3, equal_nan=True)
 
 
 class _Bytes(TorchDispatchMode):
@@ -178,7 +152,7 @@ class _Estimator:
         for start in range(0, self.num_particles, chunk):
             count = min(chunk, self.num_particles - start)
             t = self.terms(self.program, *rows, num_particles=count)
-            log_weight = _log_weight(t) + math.log(count)
+            log_weight = t.log_point_weight + math.log(count)
             accumulator.add(torch.logsumexp(log_weight.flatten(0, -3), 0) if log_weight.dim() > 2 else log_weight)
             if reservoir:
                 reservoir.add(log_weight.flatten(0, -2), _values(t, log_weight))
@@ -199,13 +173,6 @@ class _Estimator:
         flat = {name: value.flatten(0, 1) for name, value in latents.items()}
         values = observed_values(self.program, flat, *(trees.repeat(tree, draws) for tree in rows))
         return trees.tree_map(lambda v: v.unflatten(0, (draws, size)), values)
-
-
-def _log_weight(t: LogTerms) -> Tensor:
-    """log p - log q + log quadrature weight per point in float64, (*points, n)."""
-    terms = [site.log_p.double() for site in t.sites.values()]
-    terms += [-site.log_q.double() for site in t.latents.values() if site.log_q is not None]
-    return sum(terms, start=t.log_w.double())
 
 
 def _values(t: LogTerms, log_weight: Tensor) -> dict[str, dict[str, Tensor]]:

@@ -15,6 +15,9 @@ from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.pareto import threshold
 
+# k-hat and the standard error come from the same draws: where many data are flagged, the others are not safe either.
+DOUBT = "no coverage is claimed: errors understate there, and may elsewhere"
+
 
 @dataclass(frozen=True, eq=False)
 class Draws:
@@ -109,12 +112,10 @@ class Evidence:
 
     def _trust_rows(self) -> list[tuple[str, str, str]]:
         percent = f"{100 * self.share_unreliable:.1f} %"
-        caution = (
-            "there the errors understate, no coverage is claimed" if self.unreliable.any() else "errors can be trusted"
-        )
+        trust = DOUBT if self.unreliable.any() else "no sign of errors too small"
         few, middle = torch.quantile(self.ess, torch.tensor([0.05, 0.5], dtype=self.ess.dtype)).tolist()
         return [
-            (f"k-hat above {self.threshold:.2f}", percent, f"of {self.num_data:,} data: {caution}"),
+            (f"k-hat above {self.threshold:.2f}", percent, f"of {self.num_data:,} data: {trust}"),
             ("effective sample size", f"{middle:,.1f}", f"in the median; below {few:,.1f} for 5 % of the data"),
         ]
 

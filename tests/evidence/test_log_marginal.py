@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.evidence import importance
-from pyrovae.terms import repeated_log_terms
+from pyrovae.terms import repeated_log_terms, terms_for
 
 # ------------------------------------------------------------------------------------------------- the exact guide
 
@@ -203,7 +203,7 @@ def test_chunks_respect_the_memory_and_cover_every_particle(memory: int | None, 
         return pv.log_terms(program, x, num_particles=num_particles)
 
     with monkeypatch.context() as patch:
-        patch.setattr(importance, "_strategy", lambda *args: recording)
+        patch.setattr(importance, "terms_for", lambda *args: recording)
         pv.log_marginal(model.program, x, num_particles=41, seed=0, memory=memory)
     chunks = calls[2:]  # after the two that measure memory
     assert sum(particles * rows for particles, rows in chunks) == 41 * 5
@@ -468,8 +468,8 @@ def test_networks_without_particle_dimensions_run_on_repeated_rows() -> None:
     x = _images(6)[:, None]
     with pytest.raises(pv.PyrovaeError):
         pv.log_terms(stiff, x, num_particles=3)
-    assert importance._strategy(stiff, [x[:3]]) is repeated_log_terms
-    assert importance._strategy(free, [x[:3]]) is pv.log_terms
+    assert terms_for(stiff, x[:3]) is repeated_log_terms
+    assert terms_for(free, x[:3]) is pv.log_terms
 
     z = torch.randn(3, 6, 2)
     a = repeated_log_terms(at(stiff, z=z.flatten(0, 1)), x, num_particles=3)
@@ -488,7 +488,7 @@ def test_networks_without_particle_dimensions_run_on_repeated_rows() -> None:
 def test_one_datum_without_particle_dimensions() -> None:
     stiff, free = _conv_pair()
     x = _images(2)[:1, None]
-    assert importance._strategy(stiff, [x]) is repeated_log_terms
+    assert terms_for(stiff, x) is repeated_log_terms
     ev = [pv.log_marginal(p, x, num_particles=500, seed=s) for p, s in ((stiff, 0), (free, 1))]
     assert (ev[0].log_prob - ev[1].log_prob).abs() < 4 * (
         ev[0].standard_error.square() + ev[1].standard_error ** 2
@@ -521,15 +521,15 @@ def test_a_network_that_mistakes_particles_for_something_else_runs_on_repeated_r
     wrong, right = TopicVAE(1), TopicVAE(-1)
     wrong.load_state_dict(right.state_dict())
     x = torch.rand(5, 6)
-    assert importance._strategy(wrong, [x[:3]]) is repeated_log_terms
-    assert importance._strategy(right, [x[:3]]) is pv.log_terms
+    assert terms_for(wrong, x[:3]) is repeated_log_terms
+    assert terms_for(right, x[:3]) is pv.log_terms
     a, b = pv.log_marginal(wrong, x, num_particles=2000, seed=0), pv.log_marginal(right, x, num_particles=2000, seed=1)
     assert ((a.log_prob - b.log_prob).abs() < 4 * (a.standard_error**2 + b.standard_error**2).sqrt()).all()
 
 
 @pytest.mark.parametrize("name", ["dense", "VampPrior", "NormalMixture", "conditional", "convolutional"])
 def test_programs_of_ours_take_particles(name: str) -> None:
-    """The agreement that ``_strategy`` asks for is met by what we ship: none falls back to repeated rows."""
+    """The agreement that ``terms_for`` asks for is met by what we ship: none falls back to repeated rows."""
     torch.manual_seed(0)
     encoder = wide_encoder(5)
     decoder = pv.Conditional(pv.networks.MLP(2, 8, 5), pv.families.bernoulli)
@@ -555,7 +555,7 @@ def test_programs_of_ours_take_particles(name: str) -> None:
             "NormalMixture": pv.priors.NormalMixture(2, 3),
         }
         vae = pv.VAE(priors[name], decoder, encoder)
-    assert importance._strategy(vae, rows) is pv.log_terms
+    assert terms_for(vae, *rows) is pv.log_terms
 
 
 # ---------------------------------------------------------------------------------------------------------- faults
@@ -789,7 +789,7 @@ def test_draws_with_an_enumerated_latent_and_repeated_rows(double: None) -> None
     p = torch.tensor([0.4, 0.6]) * dist.Normal(loc, 2**0.5).log_prob(x[:1]).exp()
     for stiff in (False, True):
         target = make(stiff)
-        assert (importance._strategy(target, [x[:3]]) is repeated_log_terms) == stiff
+        assert (terms_for(target, x[:3]) is repeated_log_terms) == stiff
         ev = pv.log_marginal(target, x, num_particles=300, seed=0, num_draws=10)
         assert_mean(ev.log_prob.exp(), p.sum())
         draws = ev.draws.posterior

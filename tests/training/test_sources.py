@@ -175,9 +175,12 @@ def test_validation_by_a_loader_that_drops_rows() -> None:
     assert run.history[0]["validation"] == pytest.approx(program.value(reals()[:24]).mean().item(), rel=1e-5)
 
 
-def test_draws_are_of_x_alone() -> None:
-    rows = source((torch.full((4, 2), 0.5), torch.full((4, 3), 0.5)), torch.device("cpu"), torch.bernoulli)
-    for x, given in rows.batches(3, shuffle=True):
+@pytest.mark.parametrize("streamed", [False, True])
+def test_draws_are_of_x_alone(streamed: bool) -> None:
+    columns = torch.full((4, 2), 0.5), torch.full((4, 3), 0.5)
+    data = DataLoader(TensorDataset(*columns), batch_size=3) if streamed else columns
+    rows = source(data, torch.device("cpu"), torch.bernoulli)
+    for x, given in (*rows.batches(3, shuffle=True), rows.probe(2)):
         assert x.unique().tolist() in ([0.0], [1.0], [0.0, 1.0])
         assert given.unique().tolist() == [0.5]
 

@@ -1,0 +1,157 @@
+"""Recipes: a program from a data set's description, and one slot swapped at a time."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import pyrovae as pv
+from pyrovae import families, networks, priors, recipes
+
+RECIPES = {"dense": (pv.vae, {"hidden": (5, 4)}), "convolutional": (pv.conv_vae, {"channels": (3,), "hidden": 5})}
+each_recipe = pytest.mark.parametrize("name", RECIPES)
+
+
+@cache
+def data(binarization: str = "dynamic") -> pv.data.Data:
+    return pv.data.load("digits", binarization=binarization)
+
+
+def made(name: str, split: pv.data.Data, **options: Any) -> pv.VAE:
+    recipe, sizes = RECIPES[name]
+    return recipe(split, latent=3, **{**sizes, **options})
+
+
+@each_recipe
+@pytest.mark.parametrize("conditional", [False, True])
+def test_the_program_fits_its_data(name: str, conditional: bool) -> None:
+    split = data().conditional() if conditional else data()
+    program = made(name, split)
+    given = [g[:4] for g in split.validation.given]
+    terms = pv.log_terms(program, split.validation.x[:4], *given, num_particles=2)
+    assert terms.log_px_z.shape == (2, 4)
+    assert terms.sites["z"].value.shape == (2, 4, 3)
+    assert isinstance(program.prior, priors.StandardNormal)
+    assert program.decoder.family is families.bernoulli
+    samples = pv.sample(program, 5, *(g[:5] for g in split.train.given))
+    assert samples.shape == (5, 1, 8, 8)
+    assert set(samples.unique().tolist()) <= {0.0, 1.0}
+
+
+@each_recipe
+def test_the_label_matters_where_it_is_given(name: str) -> None:
+    split = data().conditional()
+    program, x = made(name, split), split.validation.x[:4]
+    given = split.validation.given[0][:4]
+    assert not torch.equal(pv.encode(program, x, given).mean, pv.encode(program, x, given.roll(1, -1)).mean)
+    z = torch.zeros(4, 3)
+    assert not torch.equal(program.decoder(z, given).mean, program.decoder(z, given.roll(1, -1)).mean)
+    with pytest.raises(pv.PyrovaeError, match=r"2 parent\(s\).*got 1"):
+        pv.encode(program, x)
+
+
+@each_recipe
+def test_grey_values_get_a_normal(name: str) -> None:
+    program = made(name, data("none"))
+    assert isinstance(program.decoder.family, families.SharedScaleNormal)
+    assert pv.log_terms(program, data("none").validation.x[:4]).log_px_z.shape == (1, 4)
+
+
+@each_recipe
+def test_the_decoder_starts_at_the_mean(name: str) -> None:
+    program = made(name, data())
+    with torch.no_grad():
+        program.decoder.net.output.weight.zero_()
+        found = program.decoder(torch.randn(2, 3)).mean
+    expected = data().mean.clamp(0.001, 0.999)
+    if name == "convolutional":  # one bias per channel
+        expected = expected.logit().mean((1, 2), keepdim=True).sigmoid().expand(1, 8, 8)
+    torch.testing.assert_close(found, expected.expand(2, 1, 8, 8))
+
+
+@each_recipe
+@pytest.mark.parametrize(
+    "likelihood",
+    [families.normal, families.FixedScaleNormal(0.5), families.SharedScaleNormal(), families.Categorical(2)],
+    ids=lambda family: type(family).__name__,
+)
+def test_a_swapped_likelihood(name: str, likelihood: Any) -> None:
+    program = made(name, data(), likelihood=likelihood)
+    x = data().validation.x[:4]
+    assert pv.log_terms(program, x).log_px_z.shape == (1, 4)
+    assert pv.reconstruct(program, x).event_shape == (1, 8, 8)
+
+
+class Laplace(families.Family):
+    """A posterior family in three lines."""
+
+    num_params = 2
+
+    def forward(self, loc: torch.Tensor, raw: torch.Tensor) -> Any:
+        import pyro.distributions as dist
+
+        return dist.Laplace(loc, families.positive(raw))
+
+
+@each_recipe
+def test_a_swapped_posterior(name: str) -> None:
+    program = made(name, data(), posterior=Laplace())
+    assert type(pv.encode(program, data().validation.x[:4]).base_dist).__name__ == "Laplace"
+
+
+@each_recipe
+def test_swapped_priors(name: str) -> None:
+    mixture = priors.NormalMixture(3, 5)
+    assert made(name, data(), prior=mixture).prior is mixture
+    vamp = made(name, data(), prior=recipes.Vamp(7))
+    assert vamp.prior.encoder is vamp.encoder
+    assert torch.equal(vamp.prior.pseudo_inputs[0], data().train.x[:7])
+    assert pv.log_terms(vamp, data().validation.x[:4]).log_pz.shape == (1, 4)
+
+
+@each_recipe
+def test_priors_of_conditional_programs(name: str) -> None:
+    split = data().conditional()
+    rows = split.validation.x[:4], split.validation.given[0][:4]
+    vamp = made(name, split, prior=recipes.Vamp(7))
+    assert torch.equal(vamp.prior.pseudo_inputs[1], split.train.given[0][:7])
+    assert pv.log_terms(vamp, *rows).log_pz.shape == (1, 4)
+    normal = made(name, split, prior=recipes.ConditionalNormal((6,)))
+    assert normal.prior(rows[1]).batch_shape == (4,)
+    assert normal.prior(rows[1]).event_shape == (3,)
+    assert not torch.equal(normal.prior(rows[1]).mean, normal.prior(rows[1].roll(1, -1)).mean)
+    with pytest.raises(pv.PyrovaeError, match=r"data\.conditional\(\)"):
+        made(name, data(), prior=recipes.ConditionalNormal())
+
+
+def test_a_swapped_network() -> None:
+    program = pv.vae(data(), latent=3, hidden=(5, 4), network=networks.MLP)
+    assert type(program.encoder.net) is type(program.decoder.net) is networks.MLP
+    widths = [layer[0].out_features for layer in program.encoder.net.hidden]
+    assert widths == [5, 4]
+    assert [layer[0].out_features for layer in program.decoder.net.hidden] == [4, 5]
+
+
+@each_recipe
+@pytest.mark.parametrize("latent", [0, -2])
+def test_latent_dimensions_out_of_range(name: str, latent: int) -> None:
+    with pytest.raises(pv.PyrovaeError, match=f"latent dimensions must be at least 1; got {latent}"):
+        RECIPES[name][0](data(), latent=latent)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: priors.StandardNormal(0), "latent dimensions must be at least 1; got 0"),
+        (lambda: priors.NormalMixture(0, 3), "latent dimensions must be at least 1; got 0"),
+        (lambda: priors.NormalMixture(3, 0), "at least one component; got 0"),
+        (lambda: priors.VampPrior(nn.Identity(), torch.zeros(0, 3)), "empty"),
+    ],
+)
+def test_priors_out_of_range(make: Any, message: str) -> None:
+    with pytest.raises(pv.PyrovaeError, match=message):
+        make()
