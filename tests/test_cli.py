@@ -103,12 +103,14 @@ def test_train_leaves_a_whole_run_directory(pyrovae: Callable[..., Result]) -> N
 
 
 def test_a_runs_own_config_repeats_it_bit_for_bit(pyrovae: Callable[..., Result], trained: Path) -> None:
+    torch.rand(1)  # the global random state has no part in it
     assert pyrovae("train", trained / "config.yaml", "--directory", "again")[0] == 0
     assert pyrovae("train", trained / "config.yaml", "--directory", "other", "--seed", 1)[0] == 0
     first, again, other = (load_file(run / "program.safetensors") for run in (trained, Path("again"), Path("other")))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first)
     assert Path("again/config.yaml").read_text() == (trained / "config.yaml").read_text()
+    assert json.loads(Path("other/manifest.json").read_text())["options"]["seed"] == 1
 
 
 def test_the_config_of_a_run_has_every_option(trained: Path) -> None:
@@ -165,6 +167,7 @@ def test_runs_without_a_directory_get_fresh_ones(pyrovae: Callable[..., Result])
 
 
 def test_demo(pyrovae: Callable[..., Result]) -> None:
+    torch.set_num_threads(2)
     short = ["--fit.epochs", 1, "--evaluate.num_particles", 20]
     for expected in ("runs/demo", "runs/demo-2"):
         code, out, _ = pyrovae("demo", *short)
@@ -172,6 +175,7 @@ def test_demo(pyrovae: Callable[..., Result]) -> None:
         assert {*FILES, "manifest.json", "history.jsonl"} <= {file.name for file in Path(expected).iterdir()}
     code, _, err = pyrovae("demo", *short, "--directory", "runs/demo")
     assert code == 2 and "runs/demo holds a run already" in err
+    assert torch.get_num_threads() == 2
 
 
 def test_global_state_is_left_alone(pyrovae: Callable[..., Result]) -> None:
@@ -302,7 +306,10 @@ def test_one_run_to_a_directory(pyrovae: Callable[..., Result], trained: Path) -
     code, _, err = pyrovae("train", "tiny.yaml", "--directory", trained)
     assert code == 2 and "holds a run already" in err
     assert {file: file.read_bytes() for file in trained.iterdir()} == before
-    Path("going_on").mkdir()
+    for name in ("going_on", "begun"):
+        Path(name).mkdir()
+    Path("begun/config.yaml").touch()  # claimed a moment ago
+    assert pyrovae("train", "tiny.yaml", "--directory", "begun")[0] == 2
     Path("going_on/history.jsonl").touch()  # a run of pyrovae.fit, which has no config
     assert pyrovae("train", "tiny.yaml", "--directory", "going_on")[0] == 2
     assert [file.name for file in Path("going_on").iterdir()] == ["history.jsonl"]

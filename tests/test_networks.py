@@ -268,6 +268,14 @@ def test_extreme_parameters_give_finite_terms(name: str, size: float) -> None:
     assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
 
 
+def test_an_extreme_logit_is_worth_what_it_says() -> None:
+    """Through probabilities it would be worth 16 nats at most, without a gradient."""
+    logit = torch.tensor(-1e4).requires_grad_()
+    term = families.bernoulli(logit).log_prob(torch.tensor(1.0))
+    assert term.item() == -1e4
+    assert torch.autograd.grad(term, logit)[0] == 1.0
+
+
 def test_a_vanishing_scale_is_worth_what_it_says() -> None:
     found = families.normal(torch.tensor(0.0), torch.tensor(-1e4)).log_prob(torch.tensor(0.0))
     assert found.item() == pytest.approx(-math.log(MIN_SCALE * math.sqrt(2 * math.pi)))

@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -246,6 +247,20 @@ def test_deepcopy_and_pickle(style: str) -> None:
         value = pv.log_terms(program, data()).log_weight
         torch.manual_seed(1)
         assert torch.equal(pv.log_terms(twin, data()).log_weight, value)
+
+
+@each_style
+def test_save_and_load(style: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program = fit(STYLES[style][0]()).program
+    pv.save(program, tmp_path / "program")
+    other = adopt(STYLES[style][0](), data(2))
+    pv.load(tmp_path / "program", program=other)
+    values = []
+    for one in (program, other):
+        torch.manual_seed(1)
+        values.append(pv.log_terms(one, data()).log_weight)
+    assert torch.equal(*values)
 
 
 @pytest.mark.parametrize("estimator", [pv.gradients.path, pv.gradients.doubly_reparameterised])

@@ -174,9 +174,13 @@ def test_numbers_out_of_range(number: int) -> None:
 def test_evaluation_mode_and_no_gradients() -> None:
     net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.9), nn.Linear(8, 2 * D))
     program = pv.VAE(pv.priors.StandardNormal(D), mlp(D, 6), pv.Conditional(net, pv.families.normal))
-    x = torch.randn(6, 3)
+    x, modes = torch.randn(6, 3), []
+    program.decoder.register_forward_hook(lambda module, *_: modes.append((module.training, torch.is_grad_enabled())))
     assert torch.equal(pv.encode(program, x).mean, pv.encode(program, x).mean)
     assert not pv.encode(program, x).mean.requires_grad
     assert not pv.reconstruct(program, x).mean.requires_grad
     assert not pv.sample(program, 2).requires_grad
+    pv.sample(program, 2, like=x)
+    observed_values(program, {"z": torch.zeros(6, D)}, x)
+    assert set(modes) == {(False, False)}
     assert program.training

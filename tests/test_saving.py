@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import os
@@ -151,6 +152,27 @@ def test_what_comes_back_is_what_was_saved(name: str, trained: bool, tmp_path: P
         assert not [n for n in tensors if n.startswith("encoder.")]  # written once, as prior.encoder
     pv.save(loaded, tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "program").read_bytes()
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))], ids=["copy", "pickle"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_copies(name: str, duplicate: Callable[[nn.Module], nn.Module], used: bool, tmp_path: Path) -> None:
+    """Also while a batch's graph is alive; and a copy can be saved, and shares nothing with the first."""
+    make, data = PROGRAMS[name]
+    program = make().eval()
+    if used:
+        pv.fit(program, data, epochs=1, device="cpu")
+        terms = pv.log_terms(program, *data)
+    twin = duplicate(program)
+    assert torch.equal(log_terms(twin, data), log_terms(program, data))
+    assert not {p.data_ptr() for p in twin.parameters()} & {p.data_ptr() for p in program.parameters()}
+    if isinstance(getattr(twin, "prior", None), priors.VampPrior):
+        assert twin.prior.encoder is twin.encoder
+    for number, saved in enumerate((program, twin)):
+        pv.save(saved, tmp_path / str(number))
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+    assert not used or terms.log_weight.requires_grad
 
 
 def test_saving_draws_no_random_numbers(tmp_path: Path) -> None:

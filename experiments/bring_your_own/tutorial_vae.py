@@ -19,7 +19,7 @@ from torch import nn
 
 import pyrovae as pv
 
-EPOCHS = 20
+EPOCHS = 10
 BATCH = 256
 LATENT, HIDDEN = 50, 400
 PARTICLES = 5000
