@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pyrovae.errors import PyrovaeError
 from pyrovae.objectives import Objective
 from pyrovae.parameters import bound
-from pyrovae.terms import LogTerms, Site, log_terms
+from pyrovae.terms import LogTerms, Site, Terms, log_terms
 from pyrovae.trees import Tree
 
 
@@ -40,7 +40,7 @@ Estimator = Callable[..., Estimate]
 
 
 def plain(
-    program: nn.Module, objective: Objective, x: Tree, *given: Tree, num_particles: int = 1, terms: Any = log_terms
+    program: nn.Module, objective: Objective, x: Tree, *given: Tree, num_particles: int = 1, terms: Terms = log_terms
 ) -> Estimate:
     """The gradient of the objective as computed: reparameterised where the guide is.
 
@@ -58,24 +58,28 @@ def plain(
     return Estimate(value, t, dict(zip(parameters, gradients, strict=True)))
 
 
-def path(program: nn.Module, objective: Objective, x: Tree, *given: Tree, num_particles: int = 1) -> Estimate:
+def path(
+    program: nn.Module, objective: Objective, x: Tree, *given: Tree, num_particles: int = 1, terms: Terms = log_terms
+) -> Estimate:
     """The path derivative (sticking the landing), for objectives linear in the log-probs such as ``elbo``.
 
     Raises:
         PyrovaeError: the objective is not linear in the log-probs, where dropping the score alone would be biased;
             or the guide cannot score given values.
     """
+    _refuse_repeated(terms)
     return _two_roles(program, objective, x, given, num_particles, curved=False)
 
 
 def doubly_reparameterised(
-    program: nn.Module, objective: Objective, x: Tree, *given: Tree, num_particles: int = 1
+    program: nn.Module, objective: Objective, x: Tree, *given: Tree, num_particles: int = 1, terms: Terms = log_terms
 ) -> Estimate:
     """The doubly reparameterised gradient, for any objective of the log-weights (``iwae``, ``elbo``, yours).
 
     The objective must be a function of log p(x, z) - log q(z | x), or linear in the log-probs; all latents of the
     guide must be reparameterised. Shapes and errors as for ``plain``.
     """
+    _refuse_repeated(terms)
     return _two_roles(program, objective, x, given, num_particles, curved=True)
 
 
@@ -153,6 +157,14 @@ def _with_log_probs(t: LogTerms, values: Sequence[Tensor]) -> LogTerms:
         for name, site in t.sites.items()
     }
     return t._replace(sites=sites)
+
+
+def _refuse_repeated(terms: Terms) -> None:
+    if terms is not log_terms:
+        raise PyrovaeError(
+            "this program's networks cannot take several particles at once, which path gradients need: use "
+            "pyrovae.gradients.plain, or networks that keep any leading dimensions"
+        )
 
 
 def _refuse_unreparameterised(t: LogTerms) -> None:

@@ -83,7 +83,8 @@ def main() -> None:
     start = time.perf_counter()
     evidence = pv.log_marginal(vae, data.test.x[:TEST], num_particles=PARTICLES, seed=SEED)
     times = f"trained by SVI in {trained:.0f} s, evaluated in {time.perf_counter() - start:.0f} s"
-    text = f"{evidence.summary()}\n\n{EPOCHS} epochs, batch {BATCH}, MNIST with dynamic binarization, seed {SEED}; {times}\n"
+    setting = f"{EPOCHS} epochs, batch {BATCH}, MNIST with dynamic binarization, seed {SEED}"
+    text = f"{evidence.summary()}\n\n{setting}; {times}\n"
     print(text)
     Path(__file__).with_name("result.txt").write_text(text)
 

@@ -21,12 +21,12 @@ from tqdm.auto import tqdm
 from pyrovae import gradients, trees
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
-from pyrovae.gradients import Estimator
+from pyrovae.gradients import Estimate, Estimator
 from pyrovae.objectives import Objective, elbo
 from pyrovae.parameters import adopt, floating_dtype, forget, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.saving import save
-from pyrovae.terms import LogTerms, log_terms
+from pyrovae.terms import LogTerms, log_terms, terms_for
 from pyrovae.training.checks import check_data, check_modules, check_observations
 from pyrovae.training.device import resolve_device
 from pyrovae.training.run import Run, claim, describe, environment
@@ -135,7 +135,9 @@ def fit(
         path = claim(directory)
         run = Run(program, {"options": describe(options), "environment": environment(), "device": str(target)}, path)
         run.write_manifest()
-        trainer = _Trainer(run, train, held_out, objective, gradient, dict(schedules or {}), options)
+        terms = log_terms if num_particles == 1 else terms_for(program, *train.probe(3))
+        estimator = partial(gradient, num_particles=num_particles, terms=terms)
+        trainer = _Trainer(run, train, held_out, objective, estimator, dict(schedules or {}), options)
         torch.manual_seed(seed)  # again: what was checked before changes nothing
         with _saved_when_interrupted(run):
             trainer.train(callbacks, progress)
@@ -218,7 +220,7 @@ class _Trainer:
         train: Source,
         held_out: Source | None,
         objective: Objective,
-        gradient: Estimator,
+        gradient: partial[Estimate],
         schedules: dict[str, Schedule],
         options: Mapping[str, Any],
     ) -> None:
@@ -268,7 +270,7 @@ class _Trainer:
     def _step(self, batch: tuple[Tree, ...]) -> Tensor:
         """One guarded step. Returns its sums over the batch, zero where it was skipped."""
         objective = partial(self.objective, **self.scheduled)
-        estimate = self.gradient(self.run.program, objective, *batch, num_particles=self.options["num_particles"])
+        estimate = self.gradient(self.run.program, objective, *batch)
         value = estimate.value.detach()
         norm, bad = self.optimizer.step(estimate.gradients, value.sum())
         self.skipped_in_a_row = (self.skipped_in_a_row + 1) * bad
@@ -296,7 +298,7 @@ class _Trainer:
         total, count = 0.0, 0
         with _isolated(self.options["seed"], self.device), frozen(program):
             for batch in data.batches(VALIDATION_ROWS, shuffle=False):
-                terms = log_terms(program, *batch, num_particles=self.options["num_particles"])
+                terms = self.gradient.keywords["terms"](program, *batch, num_particles=self.options["num_particles"])
                 total += self.objective(terms, **final).double().sum().item()
                 count += trees.num_data(*batch)
         return total / count

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from small import SGD, D, Point, bits, by_hand, fit, reals, same, state, vae
@@ -407,3 +408,30 @@ def test_two_programs_that_take_turns_do_not_leak() -> None:
     fit(second, bits(seed=1))
     assert same(first, kept)
     assert not pyro.get_param_store().keys()
+
+
+class Stiff(torch.nn.Module):
+    """A plain Pyro program whose networks take rows only: (B, D), and nothing further left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.decode = torch.nn.Linear(4, 4), torch.nn.Linear(2, 4)
+
+    def model(self, x: torch.Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decode(z.reshape(-1, 2)), 1.0).to_event(1), obs=x)
+
+    def guide(self, x: torch.Tensor) -> None:
+        with pyro.plate("data", x.shape[0]):
+            loc, raw = self.encode(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, raw.exp()).to_event(1))
+
+
+def test_several_particles_of_a_program_without_batch_freedom() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 4)
+    run = pv.fit(Stiff(), x, objective=pv.objectives.iwae, num_particles=5, epochs=3, validation=x, device="cpu")
+    assert run.column("validation")[-1] > run.column("validation")[0]
+    with pytest.raises(pv.PyrovaeError, match="cannot take several particles"):
+        pv.fit(Stiff(), x, gradient=pv.gradients.path, num_particles=5, epochs=1, device="cpu")
