@@ -4,6 +4,7 @@ from pyrovae import data, families, gradients, networks, objectives, priors, rec
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence, EvidenceWarning, log_marginal
+from pyrovae.parameters import adopt
 from pyrovae.programs import VAE
 from pyrovae.recipes import conv_vae, vae
 from pyrovae.sampling import encode, reconstruct, sample
@@ -23,6 +24,7 @@ __all__ = [
     "PyrovaeError",
     "Run",
     "Site",
+    "adopt",
     "conv_vae",
     "data",
     "encode",

@@ -9,6 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyrovae.errors import PyrovaeError
+from pyrovae.families import num_params
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
 
@@ -42,7 +43,7 @@ class Conditional(Recorded, nn.Module):
     def forward(self, *parents: Tree) -> TorchDistribution:
         params = self.net(*parents)
         lead = params.dim() - self.event_dim
-        distribution = self.family(*self._split(params, lead))
+        distribution = self._distribution(self._split(params, lead))
         extra = len(distribution.batch_shape) - lead
         if extra < 0:
             raise PyrovaeError(
@@ -51,8 +52,17 @@ class Conditional(Recorded, nn.Module):
             )
         return distribution.to_event(extra) if extra else distribution
 
+    def _distribution(self, params: Sequence[Tensor]) -> TorchDistribution:
+        try:
+            return self.family(*params)
+        except TypeError as error:
+            raise PyrovaeError(
+                f"the family cannot be called with {len(params)} parameter(s) per element: {error}. A family that "
+                "wants more than one says so: family.num_params = 2"
+            ) from error
+
     def _split(self, params: Tensor, dim: int) -> Sequence[Tensor]:
-        count = getattr(self.family, "num_params", 1)
+        count = num_params(self.family)
         if count == 1:
             return (params,)
         if params.shape[dim] % count:

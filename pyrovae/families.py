@@ -16,6 +16,7 @@ not know whether it serves a vector or an image::
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pyro.distributions as dist
 import torch
@@ -38,14 +39,23 @@ def inverse_positive(scale: float) -> float:
     return math.log(math.expm1(scale - MIN_SCALE))
 
 
+def num_params(family: Callable[..., TorchDistribution]) -> int:
+    """How many numbers per element a family wants from the network: what it says, or one."""
+    return getattr(family, "num_params", 1)
+
+
 class Family(Recorded, nn.Module):
     """Base of the library's families: a module, so that a family may own parameters (a shared scale)."""
 
     num_params = 1
 
     def params_at(self, mean: Tensor) -> Tensor:
-        """The parameters, in the network's layout, that give ``mean``: where an output bias should start."""
-        return mean
+        """The parameters, in the network's layout, that give ``mean``: where an output bias should start.
+
+        By default the first parameter is the mean and the others start at zero.
+        """
+        others = [torch.zeros_like(mean)] * (self.num_params - 1)
+        return torch.cat([mean, *others])
 
 
 class Bernoulli(Family):
@@ -66,9 +76,6 @@ class Normal(Family):
 
     def forward(self, loc: Tensor, raw_scale: Tensor) -> TorchDistribution:
         return dist.Normal(loc, positive(raw_scale))
-
-    def params_at(self, mean: Tensor) -> Tensor:
-        return torch.cat([mean, torch.zeros_like(mean)])
 
 
 class FixedScaleNormal(Family):

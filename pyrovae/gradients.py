@@ -16,6 +16,7 @@ roles share, as a VampPrior's encoder, get the sum.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -51,8 +52,9 @@ def plain(
         num_particles: S.
         terms: how the terms are computed (``log_terms``, or ``repeated_log_terms`` for networks without batch freedom).
     """
-    parameters = _trainable(program)
+    parameters = trainable(program)
     t = terms(program, x, *given, num_particles=num_particles)
+    _refuse_without_score(t, objective)
     value = objective(t)
     gradients = _grad(value.mean(), list(parameters.values()))
     return Estimate(value, t, dict(zip(parameters, gradients, strict=True)))
@@ -91,7 +93,7 @@ class _Roles(NamedTuple):
 def _two_roles(
     program: nn.Module, objective: Objective, x: Tree, given: tuple[Tree, ...], num_particles: int, *, curved: bool
 ) -> Estimate:
-    parameters = _trainable(program)
+    parameters = trainable(program)
     theta, phi = _leaves(parameters), _leaves(parameters)
     fixed = _leaves(parameters)  # never differentiated; pyro.module warns of leaves that require no grad
     roles = _Roles(bound(program, "model", theta), bound(program, "guide", phi))
@@ -167,16 +169,28 @@ def _refuse_repeated(terms: Terms) -> None:
         )
 
 
+def _refuse_without_score(t: LogTerms, objective: Objective) -> None:
+    """Differentiating a value that carries no gradient would leave out the guide's score, silently."""
+    function = objective.func if isinstance(objective, partial) else objective
+    if t.unreparameterised and not getattr(function, "score_function", False):
+        raise PyrovaeError(
+            f"the guide samples {list(t.unreparameterised)} without reparameterisation, so the gradient would lack its "
+            "score: enumerate them (infer={'enumerate': 'parallel'}), leave discrete ones to be summed out, or use an "
+            "objective that holds the score term and says so (score_function = True)"
+        )
+
+
 def _refuse_unreparameterised(t: LogTerms) -> None:
     for name, site in t.latents.items():
         if not getattr(site.q, "has_rsample", False):
             raise PyrovaeError(
                 f"site {name!r} is not reparameterised in the guide ({type(site.q).__name__}), so there is no path to "
-                "differentiate along; use pyrovae.gradients.plain with an objective that has a score-function term"
+                "differentiate along; enumerate it, or use pyrovae.gradients.plain with an objective that has the score"
             )
 
 
-def _trainable(program: nn.Module) -> dict[str, Tensor]:
+def trainable(program: nn.Module) -> dict[str, Tensor]:
+    """The parameters to train, by name; a shared one once."""
     return {name: p for name, p in program.named_parameters() if p.requires_grad}
 
 

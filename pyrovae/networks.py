@@ -50,7 +50,8 @@ class Network(Recorded, nn.Module):
         if len(given) != len(self.in_shapes):
             raise PyrovaeError(
                 f"{type(self).__name__} has {len(self.in_shapes)} parent(s) of event shape "
-                f"{[tuple(s) for s in self.in_shapes]} and got {len(given)}: build it with one shape per parent"
+                f"{[tuple(s) for s in self.in_shapes]} and got {len(given)}: pass every conditioning variable (given), "
+                "or build the network with one shape per parent"
             )
         for parent, shape in zip(given, self.in_shapes, strict=True):
             _check(parent, shape, type(self).__name__)
@@ -67,7 +68,9 @@ class Network(Recorded, nn.Module):
 
 def _check(parent: Tensor, shape: Size, name: str) -> None:
     if not parent.is_floating_point():
-        raise PyrovaeError(f"{name} reads floating-point data and got {parent.dtype}: convert and scale it first")
+        raise PyrovaeError(
+            f"{name} reads floating-point data and got {parent.dtype}: scale images to [0, 1], make labels one-hot"
+        )
     if parent.shape[parent.dim() - len(shape) :] != shape:
         raise PyrovaeError(
             f"{name} expects data of shape (..., {', '.join(map(str, shape))}); got {tuple(parent.shape)}"

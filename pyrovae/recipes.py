@@ -152,15 +152,16 @@ class _Shapes:
         self.posterior = posterior or families.normal
         given, event = _given_shapes(data), tuple(data.event_shape)
         self.encoder_in: list[networks.Shape] = [event, *given]
-        self.encoder_out = self.posterior.num_params * latent
+        self.encoder_out = families.num_params(self.posterior) * latent
         self.decoder_in: list[networks.Shape] = [latent, *given]
-        self.decoder_out = (self.likelihood.num_params * event[0], *event[1:])
+        self.decoder_out = (families.num_params(self.likelihood) * event[0], *event[1:])
 
     def program(
         self, prior: nn.Module | PriorRecipe | None, encoder: networks.Network, decoder: networks.Network
     ) -> VAE:
         """The parts put together, the decoder starting at the training mean."""
-        decoder.start_at(self.likelihood.params_at(self.data.mean))
+        if isinstance(self.likelihood, Family):  # a plain function does not say where to start
+            decoder.start_at(self.likelihood.params_at(self.data.mean))
         posterior = Conditional(encoder, self.posterior)
         if prior is None:
             prior = priors.StandardNormal(self.latent)
@@ -174,7 +175,7 @@ def _given_shapes(data: Data) -> list[networks.Shape]:
 
 def _latent(encoder: Conditional) -> int:
     (size,) = encoder.net.out_shape  # type: ignore[misc]
-    return int(size) // getattr(encoder.family, "num_params", 1)
+    return int(size) // families.num_params(encoder.family)
 
 
 def _default_likelihood(data: Data) -> Family:

@@ -45,7 +45,7 @@ def sample(program: Any, num_samples: int, *given: Tree, like: Tree = None) -> A
             raise PyrovaeError(f"given has {rows} rows for {num_samples} samples: one row per sample")
         if like is not None:
             (placed,) = _placed(program, device, like)
-            rows = trees.rows(trees.repeat(placed, num_samples), slice(0, num_samples))
+            rows = trees.repeat(trees.rows(placed, slice(0, 1)), num_samples)
             return observed_values(program, {}, rows, *conditions)
         if "num_data" not in inspect.signature(program.model).parameters:
             raise PyrovaeError(

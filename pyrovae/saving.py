@@ -40,8 +40,13 @@ def save(program: nn.Module, path: str | Path) -> None:
     only, and loads with ``load(path, program=...)``.
 
     Raises:
-        PyrovaeError: the file cannot be written; what was there before is untouched.
+        PyrovaeError: the file cannot be written, what was there before is untouched; not an ``nn.Module``.
     """
+    if not isinstance(program, nn.Module):
+        raise PyrovaeError(
+            f"a {type(program).__name__} holds no weights to save; save run.program, which fit made of it, and load "
+            "with load(path, program=pyrovae.adopt(my_program, x))"
+        )
     path = Path(path)
     tensors = {name: _copied(name, value) for name, value in _unshared(program).items()}
     manifest = {"format": FORMAT, "class": type(program).__name__, "program": _described(program)}
@@ -69,13 +74,24 @@ def load(path: str | Path, *, program: nn.Module | None = None, trust: tuple[str
     if program is None:
         if manifest["program"] is None:
             raise PyrovaeError(
-                f"{path} holds the weights of a {manifest['class']} and no description of it (it has classes that do "
-                "not record how they were built, or parts exchanged since): build it and pass load(path, program=...)"
+                f"{path} holds the weights of the program ({manifest['class']}) and no description of it (it has "
+                "classes that do not record how they were built, or parts exchanged since): build it and pass "
+                "load(path, program=...)"
             )
-        program = _Builder((*TRUSTED, *trust)).build(manifest["program"])
+        program = _built(manifest["program"], (*TRUSTED, *trust), path)
         dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
         program = program.to(dtypes.pop()) if len(dtypes) == 1 else program
     return _fill(program, tensors, path)
+
+
+def _built(description: Any, trusted: tuple[str, ...], path: str | Path) -> nn.Module:
+    try:
+        program: nn.Module = _Builder(trusted).build(description)
+        return program
+    except PyrovaeError:
+        raise
+    except Exception as error:  # whatever a constructor makes of a malformed description
+        raise PyrovaeError(f"the description in {path} cannot be built: {error!r}") from error
 
 
 def write_atomically(path: Path, payload: bytes) -> None:
@@ -181,7 +197,7 @@ def _described(program: nn.Module) -> Any:
     except Exception:  # constructors are the user's too
         return None
     shapes = [{name: _shape(tensor) for name, tensor in _unshared(p).items()} for p in (program, built)]
-    return description if shapes[0] == shapes[1] else None
+    return description if shapes[0] == shapes[1] and repr(program) == repr(built) else None
 
 
 class _Describer:
@@ -242,6 +258,13 @@ def _torch_arguments(module: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]
     return (), {n: v is not None if n == "bias" and not isinstance(v, bool) else v for n, v in found.items()}
 
 
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise PyrovaeError(f"the description names a dtype {name!r}, which torch does not have")
+    return dtype
+
+
 class _Builder:
     def __init__(self, trusted: tuple[str, ...] | None) -> None:
         self.trusted = trusted  # None: what was described in this very process
@@ -253,7 +276,7 @@ class _Builder:
         if not isinstance(node, dict):
             return node
         if "tensor" in node:  # its values come with the weights
-            return torch.zeros(node["tensor"], dtype=getattr(torch, node["dtype"]))
+            return torch.zeros(node["tensor"], dtype=_dtype(node["dtype"]))
         if "tuple" in node:
             return tuple(self.build(v) for v in node["tuple"])
         if "dict" in node:
@@ -261,8 +284,16 @@ class _Builder:
         if "shared" in node:
             return self.built[node["shared"]]
         if "import" in node:
-            return resolve(node["import"], self.trusted)
+            return self._imported(node["import"])
         return self._call(node)
+
+    def _imported(self, path: str) -> Any:
+        """A class of modules, or what a package trusted by name holds: a file has no business with our functions."""
+        value = resolve(path, self.trusted)
+        module = isinstance(value, type) and issubclass(value, nn.Module)
+        if self.trusted is not None and path.split(".")[0] == "pyrovae" and not module:
+            raise PyrovaeError(f"the description names {path}, which is not a module")
+        return value
 
     def _call(self, node: dict[str, Any]) -> Any:
         if not node.keys() == {"call", "args", "kwargs"}:

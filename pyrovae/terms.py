@@ -24,6 +24,7 @@ from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.parameters import LocalParameters
 
+GREY = "Binarize grey images for a bernoulli likelihood, divide images of 0..255 by 255, or use another family"
 ENUMERATION = -3  # dim -1 is the data plate, -2 the particles; enumerated values lie further left
 
 
@@ -52,12 +53,14 @@ class LogTerms(NamedTuple):
             log q(y | x) - log S where y was enumerated by the guide.
         penalty: training penalties, (N,) or 0; never part of evidence.
         guide_order: the names of the latent sites in the order in which the guide samples them.
+        unreparameterised: the latent sites whose values carry no gradient, neither reparameterised nor enumerated.
     """
 
     sites: dict[str, Site]
     log_w: Tensor
     penalty: Tensor
     guide_order: tuple[str, ...] = ()
+    unreparameterised: tuple[str, ...] = ()
 
     @property
     def latents(self) -> dict[str, Site]:
@@ -165,7 +168,7 @@ def repeated_log_terms(program: Program, x: trees.Tree, *given: trees.Tree, num_
 
     sites = {name: fold_site(site) for name, site in terms.sites.items()}
     log_w = (terms.log_w - math.log(num_particles)).expand(*terms.log_w.shape[:-1], num_particles * size)
-    return LogTerms(sites, fold(log_w), terms.penalty, terms.guide_order)
+    return terms._replace(sites=sites, log_w=fold(log_w))
 
 
 Terms = Callable[..., LogTerms]
@@ -270,6 +273,11 @@ def _latent(guide: Any) -> list[str]:
 
 def _enumeration_dims(trace: Any) -> set[int]:
     dims = {n: s["infer"]["_enumerate_dim"] for n, s in samples(trace) if "_enumerate_dim" in s["infer"]}
+    if masked := [name for name in dims if trace.nodes[name]["mask"] is not None]:
+        raise PyrovaeError(
+            f"the enumerated sites {masked} are masked: each of their values would count once, which adds log K. Mask "
+            "the observations instead, or sample these sites in the guide without enumeration"
+        )
     if len(set(dims.values())) < len(dims):
         raise PyrovaeError(
             f"the enumerated sites {list(dims)} share dimensions (pyro.markov does that) and cannot be told apart: "
@@ -308,7 +316,12 @@ def _assemble(model: Any, guide: Any, latent: list[str], size: int, num_particle
     enumerated = [log_q[name] for name, site in q_sites.items() if "_enumerate_dim" in site["infer"]]
     reference = next(iter(log_p.values()))
     log_w = sum(enumerated, start=reference.new_full((1, 1), -math.log(num_particles)))
-    return LogTerms(sites, log_w, reference.new_zeros(()), tuple(latent))
+    return LogTerms(sites, log_w, reference.new_zeros(()), tuple(latent), _unreparameterised(q_sites))
+
+
+def _unreparameterised(q_sites: dict[str, Any]) -> tuple[str, ...]:
+    sampled = [name for name, site in q_sites.items() if "_enumerate_dim" not in site["infer"]]
+    return tuple(name for name in sampled if not getattr(q_sites[name]["fn"], "has_rsample", False))
 
 
 def _masked(site: Any) -> TorchDistribution:
@@ -353,10 +366,8 @@ def _log_prob(site: Any) -> Tensor:
         ) from error
     except ValueError as error:
         reason = str(error).splitlines()[0]
-        raise PyrovaeError(
-            f"site {name!r} cannot score its value, outside the support or of another shape: {reason} "
-            "Binarize grey images for a bernoulli likelihood, divide images of 0..255 by 255, or use another family"
-        ) from error
+        advice = GREY if site["is_observed"] else "Model and guide must agree on the shape and support of a latent"
+        raise PyrovaeError(f"site {name!r} cannot score its value: {reason.rstrip(':. ')}. {advice}") from error
 
 
 def _sum_out(log_p: dict[str, Tensor], sites: dict[str, Any], latent: list[str]) -> dict[str, Tensor]:

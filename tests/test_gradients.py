@@ -492,3 +492,31 @@ def test_loss_and_gradient_trace(prior: str, objective: Any, num_particles: int)
                 torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
             outcomes.append(traced[0].item())
     assert len(set(outcomes)) == 3
+
+
+def test_plain_refuses_a_guide_whose_score_would_be_left_out() -> None:
+    """The gradient of a Bernoulli latent's logits would be near zero, silently, where it is not."""
+
+    class Discrete(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logit = nn.Parameter(torch.zeros(()))
+
+        def model(self, x: Tensor) -> None:
+            with pyro.plate("data", len(x), dim=-1):
+                y = pyro.sample("y", dist.Bernoulli(0.5))
+                pyro.sample("x", dist.Normal(2.0 * y, 1.0), obs=x)
+
+        def guide(self, x: Tensor) -> None:
+            with pyro.plate("data", len(x), dim=-1):
+                pyro.sample("y", dist.Bernoulli(logits=self.logit), infer=self.infer)
+
+        infer: dict[str, str] = {}  # noqa: RUF012
+
+    program, x = Discrete(), torch.full((8,), 2.0)
+    with pytest.raises(pv.PyrovaeError, match="without reparameterisation"):
+        pv.gradients.plain(program, pv.objectives.elbo, x)
+    program.infer = {"enumerate": "parallel"}
+    gradient = pv.gradients.plain(program, pv.objectives.elbo, x).gradients["logit"]
+    # d/dl [q (log 1/2 + l1) + (1 - q)(log 1/2 + l0) + H(q)] at q = 1/2: (l1 - l0) / 4, with l1 - l0 = 2
+    torch.testing.assert_close(gradient, torch.tensor(0.5))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from functools import cache
 from typing import Any
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
@@ -155,3 +157,41 @@ def test_latent_dimensions_out_of_range(name: str, latent: int) -> None:
 def test_priors_out_of_range(make: Any, message: str) -> None:
     with pytest.raises(pv.PyrovaeError, match=message):
         make()
+
+
+def _laplace(loc: torch.Tensor, raw_scale: torch.Tensor) -> dist.TorchDistribution:
+    return dist.Laplace(loc, pv.families.positive(raw_scale))
+
+
+class _Laplace(pv.families.Family):
+    num_params = 2
+
+    def forward(self, loc: torch.Tensor, raw_scale: torch.Tensor) -> dist.TorchDistribution:
+        return _laplace(loc, raw_scale)
+
+
+def test_a_users_likelihood_is_a_function_or_a_family() -> None:
+    grey = pv.data.load("digits", binarization="none")
+    with_params = functools.wraps(_laplace)(lambda *params: _laplace(*params))
+    with_params.num_params = 2  # type: ignore[attr-defined]
+    for likelihood in (lambda loc: dist.Laplace(loc, 1.0), with_params, _Laplace()):
+        vae = pv.vae(grey, latent=3, hidden=(8,), likelihood=likelihood)
+        assert pv.reconstruct(vae, grey.test.x[:4]).event_shape == grey.event_shape
+    started = pv.reconstruct(pv.vae(grey, latent=3, hidden=(8,), likelihood=_Laplace()), grey.test.x[:4]).mean
+    assert (started - grey.mean).abs().mean() < 0.3  # the output bias starts at the mean
+
+
+def test_a_family_that_wants_more_parameters_says_so() -> None:
+    decoder = pv.Conditional(pv.networks.MLP(2, 6), _laplace)
+    with pytest.raises(pv.PyrovaeError, match="num_params = 2"):
+        decoder(torch.randn(3, 2))
+
+
+def test_a_prior_without_its_event_is_refused() -> None:
+    class Bare(pv.priors.Prior):
+        def forward(self, *given: object) -> dist.TorchDistribution:
+            return dist.StudentT(5.0, torch.zeros(3), torch.ones(3))
+
+    data = pv.data.load("digits")
+    with pytest.raises(pv.PyrovaeError, match=r"to_event\(1\)"):
+        pv.fit(pv.vae(data, latent=3, hidden=(8,), prior=Bare()), data, epochs=1, device="cpu")

@@ -545,3 +545,16 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout.split()[-1]) > 0, "no kill hit a write: the test has no power"
+
+
+def test_an_exchanged_part_without_parameters_is_not_forgotten(tmp_path: Path) -> None:
+    vae = pv.vae(pv.data.load("digits"), latent=2, hidden=(8,), network=pv.networks.MLP)
+    vae.decoder.net.hidden[0][1] = torch.nn.Tanh()
+    pv.save(vae, tmp_path / "p")
+    with pytest.raises(pv.PyrovaeError, match="no description"):
+        pv.load(tmp_path / "p")
+
+
+def test_a_program_without_weights_of_its_own_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(pv.PyrovaeError, match="save run"):
+        pv.save(object(), tmp_path / "p")  # type: ignore[arg-type]

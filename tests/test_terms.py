@@ -625,3 +625,15 @@ def test_one_row_is_right() -> None:
         assert t.log_weight.shape == (num_particles, 1)
         torch.testing.assert_close(t.log_weight, model.log_prob(x).expand(num_particles, 1), rtol=1e-4, atol=1e-4)
         assert isinstance(t, LogTerms)
+
+
+def test_a_masked_enumerated_latent_is_refused() -> None:
+    """A masked row would count each of the K values once and gain log K."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1), poutine.mask(mask=x > 0):
+            y = pyro.sample("y", dist.Categorical(torch.ones(3) / 3))
+            pyro.sample("x", dist.Normal(y.to(x.dtype), 1.0), obs=x)
+
+    with pytest.raises(pv.PyrovaeError, match="masked"):
+        pv.log_terms(program(model, lambda x: None), torch.tensor([-1.0, 1.0]))

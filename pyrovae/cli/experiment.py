@@ -56,8 +56,8 @@ class Experiment:
 
     def evaluate(self, program: Any, split: Split, **options: Any) -> Evidence:
         """``pyrovae.log_marginal`` with the config's options, and ``options`` over them."""
-        given = {"seed": self.config.seed, **vars(self.config.evaluate)}
-        return log_marginal(program, split.x, *split.given, **{**_known(given), **_known(options)})
+        given = {"seed": self.config.seed, **_known(vars(self.config.evaluate)), **_known(options)}
+        return log_marginal(program, split.x, *split.given, **given)
 
     @cached_property
     def _parts(self) -> Namespace:

@@ -29,7 +29,7 @@ def check_counts(where: str, *, images: int, labels: int) -> None:
 
 
 # eq=False: comparing tensors field by field raises, so two data sets are equal when they are the same object.
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Data:
     """Three splits of one data set.
 
@@ -72,6 +72,11 @@ class Data:
     def mean(self) -> Tensor:
         """The mean of the training x, of shape event_shape."""
         return self.train.x.mean(0)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{key} {len(split.x):,}" for key, split in self._splits().items())
+        given = ", the labels given" if self.train.given else ""
+        return f"Data({self.name}: {sizes}; x {tuple(self.event_shape)}; binarization {self.binarization}{given})"
 
     def draw(self, x: Tensor) -> Tensor:
         """One observation of a training batch x (N, C, H, W), from the global generator of x's device.

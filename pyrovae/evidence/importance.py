@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,8 +17,9 @@ from pyrovae.evidence.result import Draws, Evidence
 from pyrovae.evidence.streaming import Accumulator, Reservoir, blank
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
+from pyrovae.randomness import seeded
 from pyrovae.sampling import observed_values
-from pyrovae.terms import LogTerms, Terms, log_terms, terms_for
+from pyrovae.terms import LogTerms, Site, Terms, log_terms, terms_for
 from pyrovae.trees import Tree
 
 MEMORY = {"cpu": 2**28, "cuda": 2**31, "mps": 2**30}  # bytes of working memory, by type of device
@@ -84,7 +83,7 @@ def log_marginal(
     ):
         if value < 1:
             raise PyrovaeError(f"{name} must be positive; got {value}")
-    with frozen(program) as device, _seeded(seed, device), float32_matmul(device):
+    with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         rows = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
         size = trees.num_data(*rows)
         terms = terms_for(program, *(trees.rows(tree, slice(0, 3)) for tree in rows))
@@ -98,16 +97,6 @@ def log_marginal(
     evidence = _evidence(parts, num_particles, seed, rows[0])
     _warn(evidence)
     return evidence
-
-
-@contextmanager
-def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 class _Bytes(TorchDispatchMode):
@@ -182,13 +171,11 @@ def _values(t: LogTerms, log_weight: Tensor) -> dict[str, dict[str, Tensor]]:
         shape = [*log_weight.shape, *tensor.shape[tensor.dim() - event_dim :]]
         return tensor.expand(shape).flatten(0, log_weight.dim() - 2)
 
-    latents = {n: spread(s.value, s.value.dim() - _lead(s.value, log_weight, s.q)) for n, s in t.latents.items()}
-    return {"latents": latents, "log_px_z": {n: spread(s.log_p, 0) for n, s in t.observed.items()}}
+    def event_dim(site: Site) -> int:
+        return site.q.event_dim if site.q is not None else site.value.dim() - log_weight.dim()
 
-
-def _lead(value: Tensor, log_weight: Tensor, q: Any) -> int:
-    """How many leading dimensions of a value are points and data."""
-    return value.dim() - q.event_dim if q is not None else log_weight.dim()
+    latents = {name: spread(site.value, event_dim(site)) for name, site in t.latents.items()}
+    return {"latents": latents, "log_px_z": {name: spread(site.log_p, 0) for name, site in t.observed.items()}}
 
 
 def _float64_device(rows: list[Tree]) -> torch.device:
@@ -223,9 +210,9 @@ def _joined(parts: list[Draws]) -> Draws:
 
 
 def _warn(evidence: Evidence) -> None:
-    if evidence.share_unreliable:
+    if share := 100 * evidence.share_unreliable:
         warnings.warn(
-            f"k-hat is above {evidence.threshold:.2f} for {100 * evidence.share_unreliable:.1f} % of the data: there "
+            f"k-hat is above {evidence.threshold:.2f}, or no error can be given, for {share:.1f} % of the data: there "
             "the estimate is likely too low and its standard error understates",
             EvidenceWarning,
             stacklevel=3,

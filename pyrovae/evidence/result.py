@@ -74,8 +74,8 @@ class Evidence:
 
     @cached_property
     def unreliable(self) -> Tensor:
-        """Which data have k-hat above the threshold, (N,) bool."""
-        return self.pareto_k > self.threshold
+        """Which data have k-hat above the threshold, or no finite estimate or error at all, (N,) bool."""
+        return (self.pareto_k > self.threshold) | ~self.log_prob.isfinite() | self.standard_error.isnan()
 
     @property
     def share_unreliable(self) -> float:

@@ -50,14 +50,26 @@ class VAE(Recorded, nn.Module):
         expose(self)
         size = num_data if num_data is not None else trees.num_data(x, *given)
         with pyro.plate("data", size, dim=-1):
-            z = pyro.sample("z", self.prior(*given))
+            z = pyro.sample("z", _checked("prior", self.prior(*given), size))
             return _observe("x", self.decoder(z, *given), x)
 
     def guide(self, x: Tree, *given: Tree) -> Any:
         """The amortized posterior q(z | x, given). Returns z."""
         expose(self)
-        with pyro.plate("data", trees.num_data(x, *given), dim=-1):
-            return pyro.sample("z", self.encoder(x, *given))
+        size = trees.num_data(x, *given)
+        with pyro.plate("data", size, dim=-1):
+            return pyro.sample("z", _checked("encoder", self.encoder(x, *given), size))
+
+
+def _checked(part: str, distribution: Any, size: int) -> Any:
+    """The distribution of z, whose batch shape must end in the data; shapes only, so nothing is looked at."""
+    batch = tuple(distribution.batch_shape)
+    if batch and batch[-1] not in (1, size):
+        raise PyrovaeError(
+            f"the {part} gives batch shape {batch} and event shape {tuple(distribution.event_shape)} for {size} data: "
+            "its batch shape must be () or (N,), so declare the latent dimensions as the event, with .to_event(1)"
+        )
+    return distribution
 
 
 def _observe(name: str, likelihood: Tree, x: Tree) -> Tree:

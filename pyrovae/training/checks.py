@@ -39,15 +39,17 @@ def check_data(data: Source) -> None:
 
 
 def check_observations(data: Source, terms: LogTerms) -> None:
-    """Refuse observations outside the likelihood's support; only the first rows are looked at.
+    """Refuse observations outside the likelihood's support; of streamed data only the first rows are looked at.
 
     Raises:
         PyrovaeError: with the name of the site, and what would mend it.
     """
-    observed = trees.named("x", data.probe(CHUNK)[0])
-    for name, site in terms.observed.items():
-        if name in observed and site.p is not None:
-            check_support(name, observed[name], site.p.support)
+    batches = data.batches(CHUNK, shuffle=False) if isinstance(data, Resident) else [data.probe(CHUNK)]
+    for batch in batches:
+        observed = trees.named("x", batch[0])
+        for name, site in terms.observed.items():
+            if name in observed and site.p is not None:
+                check_support(name, observed[name], site.p.support)
 
 
 def check_finite(name: str, leaf: Tensor) -> None:

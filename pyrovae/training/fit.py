@@ -21,12 +21,13 @@ from tqdm.auto import tqdm
 from pyrovae import gradients, trees
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
-from pyrovae.gradients import Estimate, Estimator
+from pyrovae.gradients import Estimate, Estimator, trainable
 from pyrovae.objectives import Objective, elbo
 from pyrovae.parameters import adopt, floating_dtype, forget, frozen
 from pyrovae.precision import float32_matmul
+from pyrovae.randomness import reseed, seeded
 from pyrovae.saving import save
-from pyrovae.terms import LogTerms, log_terms, terms_for
+from pyrovae.terms import LogTerms, Terms, log_terms, terms_for
 from pyrovae.training.checks import check_data, check_modules, check_observations
 from pyrovae.training.device import resolve_device
 from pyrovae.training.run import Run, claim, describe, environment
@@ -87,7 +88,7 @@ def fit(
         patience: stop after so many epochs without a better validation.
         max_grad_norm: clip the gradient's norm to this.
         max_skipped: abort when so many steps in a row were skipped for a loss or gradient that is not finite.
-        draw: a fresh observation of each training batch's x (for instance ``pyrovae.data.binarize``).
+        draw: a fresh observation of each training batch's x (for instance ``torch.bernoulli``).
         callbacks: objects with ``on_epoch_end(run)``.
         directory: where to write ``history.jsonl``, ``manifest.json`` and ``program.safetensors``.
         seed: of shuffling, drawing and sampling. The same seed gives the same bits on the same machine type,
@@ -114,8 +115,9 @@ def fit(
     _check_options(options)
     _check_schedules(objective, learning_rate, schedules or {})
     target = resolve_device(device)
-    if validation is None and isinstance(data, Data):
-        validation = (data.validation.x, *data.validation.given)
+    validation = data if validation is None and isinstance(data, Data) else validation
+    if isinstance(validation, Data):
+        validation = (validation.validation.x, *validation.validation.given)
     if patience is not None and validation is None:
         raise PyrovaeError("patience needs validation data: pass validation=..., or a pyrovae.data.Data")
     dtype = floating_dtype(program)
@@ -131,14 +133,14 @@ def fit(
         if held_out is not None:
             check_data(held_out)
             check_observations(held_out, log_terms(program, *held_out.probe(2)))
-        GuardedOptimizer(optimizer, _trainable(program), max_grad_norm)  # refuses bad options before the claim
+        GuardedOptimizer(optimizer, trainable(program), max_grad_norm)  # refuses bad options before the claim
         path = claim(directory)
         run = Run(program, {"options": describe(options), "environment": environment(), "device": str(target)}, path)
         run.write_manifest()
-        terms = log_terms if num_particles == 1 else terms_for(program, *train.probe(3))
+        terms = log_terms if num_particles == 1 else _terms_for(program, train.probe(3))
         estimator = partial(gradient, num_particles=num_particles, terms=terms)
         trainer = _Trainer(run, train, held_out, objective, estimator, dict(schedules or {}), options)
-        torch.manual_seed(seed)  # again: what was checked before changes nothing
+        reseed(seed, target)  # again: what was checked before changes nothing
         with _saved_when_interrupted(run):
             trainer.train(callbacks, progress)
     return run
@@ -154,6 +156,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _check_schedules(objective: Objective, rate: Any, schedules: Mapping[str, Any]) -> None:
+    if not callable(objective):
+        raise PyrovaeError(f"an objective is a function such as pyrovae.objectives.elbo; got {objective!r}")
     for name, schedule in {"learning_rate": rate, **schedules}.items():
         if not (callable(schedule) or (name == "learning_rate" and schedule is None)):
             raise PyrovaeError(
@@ -166,13 +170,27 @@ def _check_schedules(objective: Objective, rate: Any, schedules: Mapping[str, An
         raise PyrovaeError(f"the objective cannot be called with the scheduled {list(schedules)}: {error}") from error
 
 
+def _terms_for(program: nn.Module, probe: tuple[Tree, ...]) -> Terms:
+    with frozen(program):  # dropout would differ between the two ways that are compared
+        return terms_for(program, *probe)
+
+
 @contextmanager
 def _isolated(seed: int, device: torch.device) -> Iterator[None]:
-    """A random state of our own; the global one is put back."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.enable_grad():
-        torch.manual_seed(seed)
+    """A random state of our own, and gradients on; both are put back."""
+    with seeded(seed, device), torch.enable_grad():
         yield
+
+
+@contextmanager
+def _validating(on: bool) -> Iterator[None]:
+    """Pyro's and torch's validation on or off; both are put back, which Pyro's own context does for itself only."""
+    before = torch.distributions.Distribution._validate_args
+    try:
+        with pyro.validation_enabled(on):
+            yield
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(before)
 
 
 def _prepared(program: Any, probe: tuple[Tree, ...], device: torch.device) -> nn.Module:
@@ -186,7 +204,7 @@ def _prepared(program: Any, probe: tuple[Tree, ...], device: torch.device) -> nn
 
 def _probe(program: nn.Module, objective: Objective, probe: tuple[Tree, ...]) -> LogTerms:
     """The terms and the objective of a few rows, with every check on."""
-    with torch.no_grad(), pyro.validation_enabled(True):
+    with torch.no_grad(), _validating(True):
         terms = log_terms(program, *probe)
         value = objective(terms)
     expected = (trees.num_data(*probe),)
@@ -207,10 +225,6 @@ def _saved_when_interrupted(run: Run) -> Iterator[None]:
         raise
 
 
-def _trainable(program: nn.Module) -> dict[str, Tensor]:
-    return {name: p for name, p in program.named_parameters() if p.requires_grad}
-
-
 class _Trainer:
     """The loop: epochs of guarded steps, validation, and keeping the best weights."""
 
@@ -227,7 +241,7 @@ class _Trainer:
         self.run, self.train_data, self.held_out = run, train, held_out
         self.objective, self.gradient, self.schedules, self.options = objective, gradient, schedules, options
         self.device = next(run.program.parameters()).device
-        self.optimizer = GuardedOptimizer(options["optimizer"], _trainable(run.program), options["max_grad_norm"])
+        self.optimizer = GuardedOptimizer(options["optimizer"], trainable(run.program), options["max_grad_norm"])
         self.scheduled = {name: torch.zeros((), device=self.device) for name in schedules}
         self.best = -float("inf")
         self.kept = self._weights()
@@ -238,7 +252,7 @@ class _Trainer:
         """All epochs; ends with the kept weights in place."""
         epochs = self.options["epochs"]
         bar = tqdm(range(epochs), desc="fit", unit="epoch", disable=None if progress is None else not progress)
-        with pyro.validation_enabled(False):
+        with _validating(False):
             for epoch in bar:
                 record = self._epoch(epoch)
                 self._keep(epoch, record)

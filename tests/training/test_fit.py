@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from functools import partial
@@ -435,3 +436,22 @@ def test_several_particles_of_a_program_without_batch_freedom() -> None:
     assert run.column("validation")[-1] > run.column("validation")[0]
     with pytest.raises(pv.PyrovaeError, match="cannot take several particles"):
         pv.fit(Stiff(), x, gradient=pv.gradients.path, num_particles=5, epochs=1, device="cpu")
+
+
+def test_validation_data_that_are_a_data_set_stand_for_their_validation_split() -> None:
+    data = pv.data.load("digits")
+    torch.manual_seed(0)
+    program = pv.vae(data, latent=2, hidden=(8,))
+    runs = [
+        pv.fit(copy.deepcopy(program), data, epochs=1, validation=validation, device="cpu")
+        for validation in (None, data, data.validation.x)
+    ]
+    assert len({run.history[0]["validation"] for run in runs}) == 1
+
+
+def test_a_bad_observation_is_found_in_any_row() -> None:
+    data = pv.data.load("digits")
+    x = data.validation.x.repeat(50, 1, 1, 1)
+    x[9_000, 0, 0, 0] = 0.5
+    with pytest.raises(pv.PyrovaeError, match="support"):
+        pv.fit(pv.vae(data, latent=2, hidden=(8,)), x, epochs=1, device="cpu")
