@@ -618,7 +618,7 @@ def test_few_particles(num_particles: int) -> None:
 def test_high_k_hat_warns_and_is_part_of_the_result() -> None:
     """FAULTS 26. The warning points at the caller's line."""
     model = LinearGaussian(10, 12, spread=0.4)
-    with pytest.warns(pv.EvidenceWarning, match=r"k-hat is above 0\.67, or no error can be given, for 100\.0 % of the data") as caught:
+    with pytest.warns(pv.EvidenceWarning, match=r"above 0\.67, or no error .* 100\.0 % of the data") as caught:
         ev = pv.log_marginal(model.program, model.data(4), num_particles=1000, seed=0)
     assert caught[0].filename == __file__
     assert ev.unreliable.all() and ev.share_unreliable == ev.record()["share_above_threshold"] == 1
