@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
-import pyro
 import pyro.poutine as poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -36,6 +34,15 @@ def sample(program: Any, num_samples: int, *given: Tree, like: Tree = None) -> A
     Raises:
         PyrovaeError: rows of ``given`` that differ in number from ``num_samples``; a model that needs ``like``.
     """
+    sites = generated(program, num_samples, *given, like=like)
+    return trees.only({name: site["value"] for name, site in sites.items()})
+
+
+def generated(program: Any, num_samples: int, *given: Tree, like: Tree = None) -> dict[str, Any]:
+    """Pyro's sites of ``num_samples`` draws from the model by name, the latents left out: their ``fn`` and ``value``.
+
+    Arguments and errors as for ``sample``.
+    """
     if num_samples < 1:
         raise PyrovaeError(f"the number of samples must be at least 1; got {num_samples}")
     with frozen(program) as device, LocalParameters().scope():
@@ -45,34 +52,33 @@ def sample(program: Any, num_samples: int, *given: Tree, like: Tree = None) -> A
             raise PyrovaeError(f"given has {rows} rows for {num_samples} samples: one row per sample")
         if like is not None:
             (placed,) = _placed(program, device, like)
-            rows = trees.repeat(trees.rows(placed, slice(0, 1)), num_samples)
-            return observed_values(program, {}, rows, *conditions)
+            return _observed_sites(program, {}, trees.repeat(trees.rows(placed, slice(0, 1)), num_samples), *conditions)
         if "num_data" not in inspect.signature(program.model).parameters:
             raise PyrovaeError(
                 "this program's model cannot run without x: pass like=x, data of the right shape, whose values do not "
                 "matter"
             )
         trace = poutine.trace(program.model).get_trace(None, *conditions, num_data=num_samples)
-        return trees.only({name: site["value"] for name, site in samples(trace) if not _is_latent(name, trace)})
-
-
-def _is_latent(name: str, trace: Any) -> bool:
-    """In an unconditioned trace nothing is observed: x is what the model returns, leaf by leaf."""
+    # Nothing is observed in such a trace: x is what the model returns, leaf by leaf.
     returned = {id(leaf) for leaf in trees.leaves(trace.nodes["_RETURN"]["value"])}
-    return id(trace.nodes[name]["value"]) not in returned
+    return {name: site for name, site in samples(trace) if id(site["value"]) in returned}
 
 
-def observed_values(program: Any, latents: Mapping[str, Tensor], x: Tree, *given: Tree, num_particles: int = 1) -> Any:
+def observed_values(program: Any, latents: Mapping[str, Tensor], x: Tree, *given: Tree) -> Any:
     """Draws at the observed sites with the latents fixed (or drawn from the prior), ignoring the values of ``x``.
 
     Args:
-        latents: values (N, *event), or (num_particles, N, *event) where that is more than one.
+        latents: values (N, *event) by site name.
     """
-    plate = pyro.plate("particles", num_particles, dim=-2) if num_particles > 1 else nullcontext()
+    sites = _observed_sites(program, latents, x, *given)
+    return trees.only({name: site["value"] for name, site in sites.items()})
+
+
+def _observed_sites(program: Any, latents: Mapping[str, Tensor], x: Tree, *given: Tree) -> dict[str, Any]:
     model = poutine.condition(poutine.uncondition(program.model), data=dict(latents))
-    with frozen(program), LocalParameters().scope(), plate:
+    with frozen(program), LocalParameters().scope():
         trace = poutine.trace(model).get_trace(x, *given)
-    return trees.only({name: site["value"] for name, site in samples(trace) if site["infer"].get("was_observed")})
+    return {name: site for name, site in samples(trace) if site["infer"].get("was_observed")}
 
 
 def encode(program: Any, x: Tree, *given: Tree) -> Any:

@@ -6,13 +6,11 @@ shows one that a cell ends with.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyro.poutine as poutine
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -21,8 +19,7 @@ from torch import Tensor
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence
-from pyrovae.parameters import LocalParameters, frozen
-from pyrovae.sampling import reconstruct
+from pyrovae.sampling import generated, reconstruct
 from pyrovae.training import Run
 from pyrovae.trees import Tree
 
@@ -44,18 +41,10 @@ def samples(program: Any, num_samples: int = 64, *given: Tree, columns: int | No
     Raises:
         PyrovaeError: the program's data are not images (C, H, W) of one or three channels.
     """
-    if given and trees.num_data(*given) != num_samples:
-        raise PyrovaeError(f"given has {trees.num_data(*given)} rows for {num_samples} samples: one row per sample")
-    if "num_data" not in inspect.signature(program.model).parameters:
-        raise PyrovaeError("a figure of samples needs a program whose model runs without x, as pyrovae.VAE's does")
-    with frozen(program) as device, LocalParameters().scope():
-        conditions = [trees.to(trees.as_tensors(g), device) for g in given]
-        trace = poutine.trace(program.model).get_trace(None, *conditions, num_data=num_samples)
-    x = trace.nodes["_RETURN"]["value"]
-    observed = [site for site in trace.nodes.values() if site["type"] == "sample" and site["value"] is x]
-    if not observed:
+    drawn = list(generated(program, num_samples, *given).values())
+    if len(drawn) != 1:
         raise PyrovaeError("a figure of samples needs a program whose model returns its one image site")
-    return images(observed[0]["fn"].mean, columns=columns)
+    return images(drawn[0]["fn"].mean, columns=columns)
 
 
 def reconstructions(program: Any, x: Tree, *given: Tree, columns: int = 10) -> Figure:

@@ -162,7 +162,7 @@ class NoPrior(Striped):
         (lambda: report.images(torch.rand(0, 1, 8, 8)), "N > 0"),
         (lambda: report.samples(Striped(), 3, torch.zeros(2, 1)), "given has 2 rows for 3 samples"),
         (lambda: report.samples(NoImages(), 3), r"got \(3, 3\)"),
-        (lambda: report.samples(NoPrior(), 3), "whose model runs without x"),
+        (lambda: report.samples(NoPrior(), 3), "cannot run without x"),
         (lambda: report.learning_curve([]), "there is no epoch to show"),
     ],
 )
