@@ -8,10 +8,8 @@ there is always whole.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import glob
 import hashlib
-import importlib
 import inspect
 import json
 import os
@@ -27,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pyrovae.errors import PyrovaeError
+from pyrovae.imports import find
 from pyrovae.recorded import Recorded
 
 FORMAT = 1
@@ -289,7 +288,7 @@ class _Builder:
 
     def _imported(self, path: str) -> Any:
         """A class of modules, or what a package trusted by name holds: a file has no business with our functions."""
-        value = resolve(path, self.trusted)
+        value = find(path, self.trusted)
         module = isinstance(value, type) and issubclass(value, nn.Module)
         if self.trusted is not None and path.split(".")[0] == "pyrovae" and not module:
             raise PyrovaeError(f"the description names {path}, which is not a module")
@@ -298,7 +297,7 @@ class _Builder:
     def _call(self, node: dict[str, Any]) -> Any:
         if not node.keys() == {"call", "args", "kwargs"}:
             raise PyrovaeError(f"the description holds {sorted(node)}, which is no call: the file is malformed")
-        constructor = resolve(node["call"], self.trusted)
+        constructor = find(node["call"], self.trusted)
         if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
             raise PyrovaeError(f"the description calls {node['call']}, which is not a module")
         args = [self.build(a) for a in node["args"]]
@@ -309,31 +308,3 @@ class _Builder:
             raise PyrovaeError(f"{node['call']} cannot be built from the description: {error}") from error
         self.built.append(module)
         return module
-
-
-def resolve(path: str, trusted: tuple[str, ...] | None) -> Any:
-    """Import ``module:name`` from a trusted package; what that package merely imported from elsewhere is refused.
-
-    Raises:
-        PyrovaeError: the package is not trusted (nothing is imported then), or there is no such name.
-    """
-    module_name, _, name = path.partition(":")
-    _check_trusted(path, module_name, trusted)
-    value: Any = None
-    try:
-        value = importlib.import_module(module_name)
-        for part in name.split("."):
-            value = getattr(value, part)
-    except (ImportError, AttributeError) as error:
-        near = difflib.get_close_matches(name, dir(value)) if value is not None else []
-        raise PyrovaeError(f"there is no {path}" + (f"; did you mean {', '.join(near)}?" if near else "")) from error
-    _check_trusted(path, str(getattr(value, "__module__", None)), trusted)
-    return value
-
-
-def _check_trusted(path: str, module_name: str, trusted: tuple[str, ...] | None) -> None:
-    if trusted is not None and not any(module_name == t or module_name.startswith(f"{t}.") for t in trusted):
-        raise PyrovaeError(
-            f"{path} is outside {', '.join(trusted)}: refused before import. If you trust that code, pass "
-            f"trust=({module_name.split('.')[0]!r},)"
-        )

@@ -323,7 +323,7 @@ MALICIOUS = [
     activated("torch:os.getlogin"),
     activated("torch.nn.functional:torch.os.getlogin"),
     activated("pyrovae.saving:os.getlogin"),
-    {"call": "pyrovae.saving:importlib.import_module", **CALL, "args": ["antigravity"]},
+    {"call": "pyrovae.imports:importlib.import_module", **CALL, "args": ["antigravity"]},
     {"call": "pyrovae_evil:Model", **CALL},
     {"call": "torch.nnet:Model", **CALL},
     {"call": "builtins:eval", **CALL, "args": ["1"]},

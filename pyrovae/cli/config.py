@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from pyrovae.cli.imports import TRUSTED, check, find
 from pyrovae.data import load
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import log_marginal
+from pyrovae.imports import TRUSTED, find
 from pyrovae.recipes import Recipe
 from pyrovae.training import fit
 
@@ -51,7 +51,7 @@ def parse(path: Path, overrides: Sequence[str] = (), trust: tuple[str, ...] = ()
     """
     for value in [*_texts(_read(path)), *_values(overrides)]:
         if DOTTED.fullmatch(value):
-            check(value, trust)
+            find(value, (*TRUSTED, *trust))
     made = parser()
     try:
         config = made.parse_args([f"--config={path}", *overrides])

@@ -27,6 +27,7 @@ def binarize(
     """The three splits as :class:`~pyrovae.data.splits.Data` holds them under a binarization."""
     if binarization == "none":
         return train, validation, test
-    # The training split comes last: with one seed, "dynamic" and "static" are then evaluated on the same bits.
-    validation, test = bernoulli(validation, generator=generator), bernoulli(test, generator=generator)
+    # The test split comes first and the training split last: with one seed, the test bits are then the same whatever is
+    # held out for validation, and "dynamic" and "static" are evaluated on the same bits.
+    test, validation = bernoulli(test, generator=generator), bernoulli(validation, generator=generator)
     return bernoulli(train, generator=generator) if binarization == "static" else train, validation, test

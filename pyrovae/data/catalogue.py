@@ -25,17 +25,19 @@ def load(
     *,
     binarization: str = "dynamic",
     seed: int = 0,
+    validation: int | None = None,
     root: str | os.PathLike[str] | None = None,
     download: bool = True,
 ) -> Data:
-    """Load a data set by name; the options are those of :func:`mnist`.
+    """Load a data set by name; the options are those of :func:`mnist`. validation=None: as many as is usual for it.
 
     >>> load("digits").describe()["event_shape"]
     [1, 8, 8]
 
     Raises:
-        PyrovaeError: an unknown name (the nearest names are given) or binarization; a file that is absent, altered
-            or malformed.
+        PyrovaeError: an unknown name (the nearest names are given) or binarization; a validation split that is empty
+            or leaves nothing to train on; a file that is absent, altered or malformed.
     """
     check_known("data set", name, names())
-    return _CATALOGUE[name](binarization=binarization, seed=seed, root=root, download=download)
+    sizes = {} if validation is None else {"validation": validation}
+    return _CATALOGUE[name](binarization=binarization, seed=seed, root=root, download=download, **sizes)

@@ -28,6 +28,12 @@ def check_counts(where: str, *, images: int, labels: int) -> None:
         raise PyrovaeError(f"{where}: {images} images but {labels} labels; they do not belong together")
 
 
+def check_validation(size: int, available: int) -> None:
+    """Raise PyrovaeError unless something is held out for validation and something is left to train on."""
+    if not 0 < size < available:
+        raise PyrovaeError(f"validation={size}: hold out at least 1 and at most {available - 1} of {available} images")
+
+
 # eq=False: comparing tensors field by field raises, so two data sets are equal when they are the same object.
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from pyrovae.data import idx_images
+from pyrovae.data import mnist
 
 PREFIXES = {"train": 30, "t10k": 10}
 
@@ -67,7 +67,7 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, bytes]]:
         files = small_files(**kwargs)
         table = [(name, hashlib.md5(raw).hexdigest()) for name, raw in files.items()]
         monkeypatch.setattr(datasets.MNIST, "resources", table)
-        monkeypatch.setattr(idx_images, "VALIDATION", 10)
+        monkeypatch.setitem(mnist.__kwdefaults__, "validation", 10)
         return files
 
     return of

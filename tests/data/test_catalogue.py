@@ -56,6 +56,8 @@ def test_small_mnist(
     x = torch.cat([grey.train.x, grey.validation.x, grey.test.x])
     assert torch.equal(x, torch.cat(images).unsqueeze(1).float() / 255)
     assert load("mnist", root=tmp_path).event_shape == (1, 28, 28)
+    fewer = load("mnist", root=tmp_path, binarization="none", validation=4)
+    assert torch.equal(torch.cat([fewer.train.x, fewer.validation.x]), x[:30]) and len(fewer.validation.x) == 4
     assert not torch.equal(static.test.x, load("mnist", root=tmp_path, binarization="static", seed=1).test.x)
 
 

@@ -132,6 +132,21 @@ def test_conditional_gives_the_labels() -> None:
     assert len(conditional.conditional().train.given) == 1
 
 
+@pytest.mark.parametrize("binarization", ["dynamic", "static", "none"])
+def test_validation_is_taken_from_the_training_images_alone(binarization: str) -> None:
+    usual, small = (load("digits", binarization=binarization, validation=n) for n in (200, 50))
+    assert [len(split.x) for split in (small.train, small.validation, small.test)] == [1347, 50, 400]
+    assert torch.equal(small.test.x, usual.test.x) and torch.equal(small.test.labels, usual.test.labels)
+    labels = [torch.cat([data.train.labels, data.validation.labels]) for data in (usual, small)]
+    assert torch.equal(*labels)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1397])
+def test_a_validation_split_needs_images_and_leaves_some(size: int) -> None:
+    with pytest.raises(PyrovaeError, match=f"validation={size}: hold out at least 1 and at most 1396 of 1397"):
+        load("digits", validation=size)
+
+
 def test_description_is_json_and_tells_data_sets_apart() -> None:
     described = load("digits", seed=2).describe()
     assert json.loads(json.dumps(described)) == described

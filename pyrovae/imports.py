@@ -19,30 +19,25 @@ TRUSTED = ("pyrovae", "torch.nn", "torch.optim")
 PLACES = ("data", "recipes", "objectives", "gradients", "priors", "families", "networks", "schedules")
 
 
-def is_trusted(path: str, trusted: Sequence[str]) -> bool:
-    """Whether ``path`` is one of ``trusted``, or inside one."""
-    return any(path == package or path.startswith(f"{package}.") for package in trusted)
+def find(path: str, trusted: Sequence[str] | None) -> Any:
+    """The class, function or instance at ``package.module.name``, or at ``package.module:name``.
 
-
-def check(path: str, trust: Sequence[str]) -> None:
-    """Raise PyrovaeError unless ``path`` leads to something inside pyrovae, torch.nn, torch.optim or ``trust``."""
-    find(path, (*TRUSTED, *trust))
-
-
-def find(path: str, trusted: Sequence[str]) -> Any:
-    """The class, function or instance at a dotted path such as ``pyrovae.recipes.Vamp``.
+    A colon says where the module ends, so a name behind it may be private; without one, the path is a person's.
+    ``trusted=None`` is for paths that this process wrote itself.
 
     Raises:
         PyrovaeError: outside ``trusted`` (nothing is imported then), or defined outside though it can be reached from
             inside (``pyrovae.saving.os.system``); no such name, with the nearest ones; not an import path at all.
     """
-    parts = path.split(".")
-    if len(parts) < 2 or not all(part.isidentifier() and not part.startswith("_") for part in parts):
-        raise PyrovaeError(f"{path!r} is no import path such as pyrovae.recipes.Dense{_meant(elsewhere(parts[-1]))}")
-    _check(path, path, trusted)
-    found: Any = _package(parts[0])
-    for depth, part in enumerate(parts[1:], 1):
-        found = _member(found, part, ".".join(parts[: depth + 1]))
+    module, colon, name = path.partition(":")
+    names = name.split(".") if colon else module.split(".")[1:]
+    _check_form(path, [*module.split("."), *names], private=bool(colon))
+    _check(path, path.replace(":", "."), trusted)
+    at = module if colon else module.split(".")[0]
+    found: Any = _module(at)
+    for part in names:
+        at = f"{at}.{part}"
+        found = _member(found, part, at)
     if inspect.ismodule(found):
         raise PyrovaeError(f"{path} is a module: name a class or a function in it")
     _check(path, _origin(found), trusted)
@@ -51,18 +46,24 @@ def find(path: str, trusted: Sequence[str]) -> Any:
 
 def elsewhere(name: str) -> list[str]:
     """Import paths of pyrovae's public objects, and torch's optimizers, whose names are nearest to ``name``."""
-    pyrovae = _package("pyrovae")
+    pyrovae = _module("pyrovae")
     places = [pyrovae, *(getattr(pyrovae, place) for place in PLACES), importlib.import_module("torch.optim")]
     names = {n.lower(): f"{p.__name__}.{n}" for p in reversed(places) for n in _public(p) if callable(getattr(p, n, 0))}
     return [names[near] for near in difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.7)]
 
 
-def _check(path: str, origin: str, trusted: Sequence[str]) -> None:
-    if not is_trusted(origin, trusted):
-        defined = "" if origin == path else f", defined in {origin},"
+def _check_form(path: str, parts: Sequence[str], *, private: bool) -> None:
+    if len(parts) < 2 or not all(part.isidentifier() and (private or not part.startswith("_")) for part in parts):
+        raise PyrovaeError(f"{path!r} is no import path such as pyrovae.recipes.Dense{_meant(elsewhere(parts[-1]))}")
+
+
+def _check(path: str, origin: str, trusted: Sequence[str] | None) -> None:
+    if trusted is not None and not any(origin == package or origin.startswith(f"{package}.") for package in trusted):
+        defined = "" if origin == path.replace(":", ".") else f", defined in {origin},"
+        package = origin.split(".")[0]
         raise PyrovaeError(
             f"{path}{defined} is outside {', '.join(trusted)}: refused before import. If you trust that code, pass "
-            f"--trust {origin.split('.')[0]}"
+            f"--trust {package}, or trust=({package!r},) in Python"
         )
 
 
@@ -72,11 +73,11 @@ def _origin(value: Any) -> str:
     return f"{definite.__module__}.{definite.__qualname__}" if getattr(definite, "__module__", None) else "builtins"
 
 
-def _package(name: str) -> ModuleType:
+def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise PyrovaeError(f"the package {name} cannot be imported: {error}") from error
+        raise PyrovaeError(f"{name} cannot be imported: {error}") from error
 
 
 def _member(parent: Any, name: str, path: str) -> Any:
