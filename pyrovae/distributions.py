@@ -11,6 +11,8 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from pyrovae.precision import float64
+
 
 def mixture(logits: Tensor, components: TorchDistribution) -> TorchDistribution:
     """sum_k softmax(logits)_k p_k(z), where ``components`` has batch shape (K,).
@@ -66,14 +68,12 @@ class DiagonalNormalMixture(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         centre = self.loc.mean(0)
-        # Under no_grad, where figures are reported, the products are made in float64; training can do with float32.
-        exact = value.dtype if torch.is_grad_enabled() else torch.float64
-        z, m, precision = (value - centre).to(exact), (self.loc - centre).to(exact), self.scale.to(exact).pow(-2)
+        z, m, precision = value - centre, self.loc - centre, self.scale.pow(-2)
+        if not torch.is_grad_enabled():  # where figures are reported; training can do with float32
+            z, m, precision = float64(z), float64(m), float64(self.scale).pow(-2)
         weight = torch.cat([precision, -2 * m * precision], -1)  # (K, 2 D)
         constant = (m.square() * precision).sum(-1) + self.loc.shape[-1] * math.log(2 * math.pi)
-        square = torch.nn.functional.linear(torch.cat([z.square(), z], -1), weight, constant).to(
-            value.dtype
-        )  # (*batch, K)
+        square = torch.nn.functional.linear(torch.cat([z.square(), z], -1), weight, constant).to(value)  # (*batch, K)
         log_weights = self.logits.log_softmax(-1) - self.scale.log().sum(-1)
         log_prob = torch.logsumexp(log_weights - 0.5 * square, -1)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))

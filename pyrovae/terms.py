@@ -23,6 +23,7 @@ from torch import Tensor
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.parameters import LocalParameters
+from pyrovae.precision import float64
 
 GREY = "Binarize grey images for a bernoulli likelihood, divide images of 0..255 by 255, or use another family"
 ENUMERATION = -3  # dim -1 is the data plate, -2 the particles; enumerated values lie further left
@@ -95,9 +96,9 @@ class LogTerms(NamedTuple):
     @property
     def log_point_weight(self) -> Tensor:
         """log of each point's share of the estimate of p(x): log_w + log_weight, in float64, (*points, N)."""
-        terms = [site.log_p.double() for site in self.sites.values()]
-        terms += [-site.log_q.double() for site in self.latents.values() if site.log_q is not None]
-        return sum(terms, start=self.log_w.double())
+        terms = [float64(site.log_p) for site in self.sites.values()]
+        terms += [-float64(site.log_q) for site in self.latents.values() if site.log_q is not None]
+        return sum(terms, start=float64(self.log_w))
 
     def _sum(self, terms: Iterable[Tensor]) -> Tensor:
         return sum(terms, start=torch.zeros_like(self.log_w))

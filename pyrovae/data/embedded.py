@@ -22,9 +22,9 @@ def digits(
 ) -> Data:
     """1,797 handwritten digits, x of shape (N, 1, 8, 8), split by a seeded permutation into 1,197/200/400.
 
-    The pixel values 0..16 are divided by 16. ``root`` and ``download`` are accepted, so that every data set is called
-    alike, and not used; ``validation`` digits of the 1,397 that are not for testing are held out. Source: Alpaydin and Kaynak (1998), "Optical recognition of handwritten digits", its test
-    set, as embedded in scikit-learn.
+    The pixel values 0..16 are divided by 16. ``validation`` of the 1,397 digits that are not for testing are held out.
+    ``root`` and ``download`` are accepted, so that every data set is called alike, and not used. Source: Alpaydin and
+    Kaynak (1998), "Optical recognition of handwritten digits", its test set, as embedded in scikit-learn.
 
     Raises:
         PyrovaeError: an unknown binarization; a validation split that is empty or leaves nothing to train on.

@@ -158,8 +158,8 @@ class _Estimator:
 
     def _predict(self, latents: dict[str, Tensor], rows: list[Tree]) -> Any:
         """x ~ p(x | z) at every draw, on repeated rows, which every program can do."""
-        size, draws = trees.num_data(*rows), self.num_draws
-        flat = {name: value.flatten(0, 1) for name, value in latents.items()}
+        size, draws, device = trees.num_data(*rows), self.num_draws, trees.leaves(rows)[0].device
+        flat = {name: value.flatten(0, 1).to(device) for name, value in latents.items()}
         values = observed_values(self.program, flat, *(trees.repeat(tree, draws) for tree in rows))
         return trees.tree_map(lambda v: v.unflatten(0, (draws, size)), values)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import pareto
+from pyrovae.precision import float64
 
 
 class Accumulator:
@@ -48,7 +49,7 @@ class Accumulator:
             PyrovaeError: another shape, no particle, or more of them than announced.
         """
         self._check(log_w)
-        log_w = log_w.to(self._max.device).to(torch.float64)
+        log_w = float64(log_w).to(self._max.device)
         self._add_moments(log_w)
         self.count += log_w.shape[0]
         candidates = torch.cat([self._tail, log_w])
@@ -150,7 +151,7 @@ class Reservoir:
             PyrovaeError: a leaf does not begin with the shape of the log-weights, or N has changed.
         """
         self._check(log_w, values)
-        log_w = log_w.to(torch.float64)
+        log_w = float64(log_w)
         chunk = log_w.logsumexp(0)
         total = chunk if self._log_total is None else torch.logaddexp(self._log_total, chunk)
         shape = (2, self.num_draws, log_w.shape[1])
@@ -159,7 +160,9 @@ class Reservoir:
         replace = whether < torch.exp(chunk - total)  # never where all weights are zero: the probability is nan
         index = _choose(log_w, which)
         old = trees.tree_map(lambda leaf: None, values) if self._slots is None else self._slots
-        self._slots = trees.tree_map(lambda new, slot: _replace(slot, new, index, replace), values, old)
+        self._slots = trees.tree_map(
+            lambda new, slot: _replace(slot, new.to(log_w.device), index, replace), values, old
+        )
         self._log_total = total
 
     def _check(self, log_w: Tensor, values: trees.Tree) -> None:

@@ -24,7 +24,7 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.gradients import Estimate, Estimator, trainable
 from pyrovae.objectives import Objective, elbo
 from pyrovae.parameters import adopt, floating_dtype, forget, frozen
-from pyrovae.precision import float32_matmul
+from pyrovae.precision import float32_matmul, float64
 from pyrovae.randomness import reseed, seeded
 from pyrovae.saving import save
 from pyrovae.terms import LogTerms, Terms, log_terms, terms_for
@@ -313,7 +313,7 @@ class _Trainer:
         with _isolated(self.options["seed"], self.device), frozen(program):
             for batch in data.batches(VALIDATION_ROWS, shuffle=False):
                 terms = self.gradient.keywords["terms"](program, *batch, num_particles=self.options["num_particles"])
-                total += self.objective(terms, **final).double().sum().item()
+                total += float64(self.objective(terms, **final)).sum().item()
                 count += trees.num_data(*batch)
         return total / count
 
