@@ -344,8 +344,8 @@ def test_descriptions_reach_nothing_else(description: Any, tmp_path: Path, monke
     ("description", "message"),
     [
         ({"call": "pyrovae.saving:load", **CALL}, "not a module"),
-        ({"call": "pyrovae.networks:MPL", **CALL}, "did you mean MLP"),
-        ({"call": "pyrovae.nowhere:MLP", **CALL}, "there is no pyrovae.nowhere:MLP"),
+        ({"call": "pyrovae.networks:MPL", **CALL}, "did you mean pyrovae.networks.MLP"),
+        ({"call": "pyrovae.nowhere:MLP", **CALL}, "pyrovae.nowhere cannot be imported"),
         ({"call": "pyrovae.networks:MLP", **CALL}, "cannot be built"),
         ({"cal": "pyrovae.networks:MLP"}, "malformed"),
     ],
