@@ -1,6 +1,7 @@
 """Image files, of any of PIL's formats, as tensors."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ def suffixes() -> set[str]:
 
 def header(path: Path) -> Header:
     """Size and colour of an image, read from its header alone."""
-    with _opened(path) as image:
+    with _opened(path) as image, _whole(path):
         turned = image.getexif().get(ORIENTATION, 1) >= 5
         width, height = image.size[::-1] if turned else image.size
         return Header((height, width), image.mode in GREY)
@@ -39,13 +40,16 @@ def header(path: Path) -> Header:
 
 def read(path: Path, size: tuple[int, int], channels: int) -> Tensor:
     """An image (channels, H, W) uint8: turned as its camera says, resized and cropped at the centre."""
-    with _opened(path) as image:
-        try:
-            return fitted(ImageOps.exif_transpose(image), size, channels)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:  # what PIL raises of files that are cut short
-            raise PyrovaeError(
-                f"{path}: not a whole image ({error}); replace it or take it out of the folder"
-            ) from error
+    with _opened(path) as image, _whole(path):
+        return fitted(ImageOps.exif_transpose(image), size, channels)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what PIL raises of files that are cut short
+        raise PyrovaeError(f"{path}: not a whole image ({error}); replace it or take it out of the folder") from error
 
 
 def fitted(image: Image.Image, size: tuple[int, int], channels: int) -> Tensor:

@@ -116,7 +116,7 @@ def _labels(
     for part, array in arrays.items():
         if array is None or array.ndim != 1:
             raise PyrovaeError(f"{path}: labels must be (N,), one for each datum, in every split; see {part}")
-        check_counts(f"{path}, {part}", data=len(x[part]), labels=len(array))
+        check_counts(f"{path}, {part}", data=len(x[part]), labels=len(array), noun="data")
     joined = np.concatenate([array for array in arrays.values() if array is not None])
     codes, classes = encoded(f"{path}, labels", joined)
     parts = torch.from_numpy(codes).split([len(part) for part in x.values()])

@@ -13,13 +13,13 @@ TENTH = 0.1
 
 
 def rows(option: str, share: Share, total: int, *, available: int | None = None) -> int:
-    """A share of ``total`` as a number of rows: an int is that already, a float is a fraction.
+    """A share of ``total`` as a number of rows: an int is that already, a float a fraction (at least one row).
 
     Raises:
         PyrovaeError: nothing is held out, or nothing is left of the ``available`` rows (of all where it is None).
     """
     available = total if available is None else available
-    count = round(share * total) if isinstance(share, float) else share
+    count = max(round(share * total), int(share > 0)) if isinstance(share, float) else share
     if not 0 < count < available:
         fraction = " (an int is a number of rows, a float a fraction)" if isinstance(share, float) else ""
         raise PyrovaeError(

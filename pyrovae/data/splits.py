@@ -26,10 +26,10 @@ class Split(NamedTuple):
     given: tuple[Tensor, ...] = ()
 
 
-def check_counts(where: str, *, data: int, labels: int) -> None:
+def check_counts(where: str, *, data: int, labels: int, noun: str = "images") -> None:
     """Raise PyrovaeError unless every datum has its label."""
     if data != labels:
-        raise PyrovaeError(f"{where}: {data} data but {labels} labels; they do not belong together")
+        raise PyrovaeError(f"{where}: {data} {noun} but {labels} labels; they do not belong together")
 
 
 # eq=False: comparing tensors field by field raises, so two data sets are equal when they are the same object.
@@ -79,7 +79,7 @@ class Data:
             raise PyrovaeError(f"{where}: labels and names of classes must both be there, or neither")
         if split.labels is None:
             return
-        check_counts(where, data=len(split.x), labels=len(split.labels))
+        check_counts(where, data=len(split.x), labels=len(split.labels), noun=self._noun)
         if not ((split.labels >= 0) & (split.labels < self.num_classes)).all():
             raise PyrovaeError(f"{where}: a label lies outside 0 .. {self.num_classes - 1}")
 
@@ -175,6 +175,10 @@ class Data:
         labels = f"{self.num_classes} classes: {_some(self.classes)}" if self.classes else "none"
         given = " (given)" if self.train.given else ""
         return f"{self.name}\n  x       {self._x()}\n  splits  {sizes}\n  labels  {labels}{given}"
+
+    @property
+    def _noun(self) -> str:
+        return "images" if self.kind == "images" else "data"
 
     def _x(self) -> str:
         """One datum in words."""

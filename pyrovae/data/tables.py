@@ -55,8 +55,8 @@ def split_table(
     **options: Any,
 ) -> Data:
     """A table (N, D) without official splits, split by a permutation from ``seed``; options as for table_data."""
-    x = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
-    codes = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))
+    x = torch.from_numpy(np.array(values, dtype=np.float64))
+    codes = None if labels is None else torch.from_numpy(np.array(labels, dtype=np.int64))
     generator = torch.Generator("cpu").manual_seed(seed)
     parts = shuffled(len(x), validation=validation, test=test, generator=generator)
     split_labels = [None if codes is None else codes[part] for part in parts]
@@ -88,14 +88,17 @@ def _csv(**options: Any) -> Callable[[bytes], Any]:
 
 
 def _xls(raw: bytes) -> Any:
+    """By xlrd itself, which pandas no longer wants to call."""
     import pandas
 
     try:
-        return pandas.read_excel(io.BytesIO(raw), engine="xlrd")
+        import xlrd
     except ImportError as error:
         raise PyrovaeError(
             "uci/concrete is published as .xls, which needs xlrd to be read: pip install 'pyrovae[xls]'"
         ) from error
+    sheet = xlrd.open_workbook(file_contents=raw).sheet_by_index(0)
+    return pandas.DataFrame([sheet.row_values(i) for i in range(1, sheet.nrows)], dtype=float)
 
 
 def _file(name: str, folder: str, published: str, checksum: str) -> files.Published:

@@ -14,7 +14,7 @@ def generator() -> torch.Generator:
 
 
 def test_a_float_is_a_fraction_and_an_int_a_number() -> None:
-    assert rows("test", 7, 100) == 7 and rows("test", 0.07, 100) == 7
+    assert rows("test", 7, 100) == rows("test", 0.07, 100) == 7 and rows("test", 0.001, 100) == 1
     assert sizes(200, validation=0.1, test=30) == (150, 20, 30)
 
 
@@ -28,7 +28,7 @@ def test_shuffled_is_a_partition_whose_test_rows_stay(validation: Any) -> None:
 
 @pytest.mark.parametrize(
     ("validation", "test"),
-    [(0, 5), (5, 0), (-1, 5), (0.0, 5), (0.001, 5), (45, 5), (5, 49), (1.0, 5), (0.5, 0.5), (2.5, 5)],
+    [(0, 5), (5, 0), (-1, 5), (0.0, 5), (45, 5), (5, 49), (1.0, 5), (0.5, 0.5), (2.5, 5)],
 )
 def test_an_empty_split_is_refused(validation: Any, test: Any) -> None:
     with pytest.raises(PyrovaeError, match="hold out at least 1 and at most"):
