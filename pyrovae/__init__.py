@@ -1,6 +1,6 @@
 """pyrovae: variational autoencoders as Pyro programs."""
 
-from pyrovae import data, families, gradients, networks, objectives, priors, recipes
+from pyrovae import data, families, gradients, networks, objectives, priors, readings, recipes
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence, EvidenceWarning, log_marginal
@@ -37,6 +37,7 @@ __all__ = [
     "networks",
     "objectives",
     "priors",
+    "readings",
     "recipes",
     "reconstruct",
     "sample",

@@ -25,7 +25,7 @@ from pyrovae.recipes import Recipe
 from pyrovae.training import fit
 
 NOT_FIT: set[str | int] = {"program", "data", "validation", "callbacks", "directory", "seed", "draw", "progress"}
-NOT_EVALUATE: set[str | int] = {"program", "x", "given", "num_draws", "progress"}
+NOT_EVALUATE: set[str | int] = {"program", "x", "given", "num_draws", "log_jacobian", "progress"}
 
 
 def parser() -> ArgumentParser:

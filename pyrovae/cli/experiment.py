@@ -40,6 +40,10 @@ class Experiment:
 
     def data(self) -> Data:
         """The data set, with its labels given where the program is conditional."""
+        return self._data
+
+    @cached_property
+    def _data(self) -> Data:
         data = load(**self.config.data.as_dict())
         return data.conditional() if self.config.conditional else data
 
@@ -56,7 +60,12 @@ class Experiment:
 
     def evaluate(self, program: Any, split: Split, **options: Any) -> Evidence:
         """``pyrovae.log_marginal`` with the config's options, and ``options`` over them."""
-        given = {"seed": self.config.seed, **_known(vars(self.config.evaluate)), **_known(options)}
+        given = {
+            "seed": self.config.seed,
+            "log_jacobian": self._data.log_jacobian,
+            **_known(vars(self.config.evaluate)),
+            **_known(options),
+        }
         return log_marginal(program, split.x, *split.given, **given)
 
     @cached_property

@@ -1,0 +1,56 @@
+"""From the rows of a table to a data set."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyrovae.data.npy import Array
+from pyrovae.data.partition import Share, shuffled
+from pyrovae.data.pixels import Triple
+from pyrovae.data.splits import Data, Split
+from pyrovae.data.standardization import standardization
+
+VALIDATION, TEST = 0.1, 0.2  # the usual shares of a table without official splits
+
+
+def table_data(
+    name: str,
+    x: Triple,
+    labels: Sequence[Tensor | None],
+    *,
+    columns: Sequence[str],
+    classes: Sequence[str],
+    standardize: bool,
+    seed: int,
+    fingerprint: str,
+) -> Data:
+    """Splits of a table, each (N, D) float64, standardised by the training split where ``standardize``."""
+    units = standardization(x[0], columns) if standardize else None
+    model = [(part if units is None else units.apply(part)).float() for part in x]
+    train, validation, test = map(Split, model, labels)
+    return Data(
+        name, train, validation, test, "none", seed, fingerprint,
+        kind="table", classes=tuple(classes), columns=tuple(columns), standardization=units,
+    )  # fmt: skip
+
+
+def split_table(
+    name: str,
+    values: Array,
+    labels: Array | None,
+    *,
+    seed: int,
+    validation: Share,
+    test: Share,
+    **options: Any,
+) -> Data:
+    """A table (N, D) without official splits, split by a permutation from ``seed``; options as for table_data."""
+    x = torch.from_numpy(np.array(values, dtype=np.float64))
+    codes = None if labels is None else torch.from_numpy(np.array(labels, dtype=np.int64))
+    generator = torch.Generator("cpu").manual_seed(seed)
+    parts = shuffled(len(x), validation=validation, test=test, generator=generator)
+    split_labels = [None if codes is None else codes[part] for part in parts]
+    return table_data(name, [x[part] for part in parts], split_labels, seed=seed, **options)
