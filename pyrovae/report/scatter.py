@@ -87,6 +87,8 @@ def active_units(program: Any, x: Tree, *given: Tree, threshold: float = 0.01) -
         axes.set_xlim(0.3, max(len(order), 8) + 0.7)  # a few bars need not fill a page
         axes.grid(visible=False, axis="x")
         axes.set_xticks(*ticks)
+    for axes in grid[:-1, 0]:
+        axes.tick_params(labelbottom=False)
     grid[-1, 0].set_xlabel("latent dimension" if len(order) <= NAMED else "latent dimensions, the most active first")
     return figure
 
