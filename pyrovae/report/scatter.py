@@ -193,7 +193,7 @@ def _cloud(axes: Axes, points: np.ndarray, kinds: np.ndarray | None) -> None:
     if kinds is not None:
         _, index = np.unique(kinds, return_inverse=True)
         colour = [_class(i) for i in index]
-    size = float(np.clip(4000 / len(points), 2, 14))
+    size = float(np.clip(8000 / len(points), 3, 14))
     axes.scatter(points[:, 0], points[:, 1], s=size, lw=0, alpha=0.75, c=colour, rasterized=True)
 
 
