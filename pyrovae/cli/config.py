@@ -22,7 +22,8 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from pyrovae.cli import tree as trees
 from pyrovae.cli.tree import DOTTED, OPTIMIZER, Tree
-from pyrovae.data import load
+from pyrovae.data import load, names
+from pyrovae.data.own import READERS
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import log_marginal
 from pyrovae.imports import TRUSTED, find
@@ -34,7 +35,7 @@ from pyrovae.training import fit
 # Which arguments of the three functions are no keys of a config.
 NOT_DATA: set[str | int] = {"root", "download"}
 NOT_FIT: set[str | int] = {"program", "data", "validation", "callbacks", "directory", "seed", "draw", "progress"}
-NOT_EVALUATE: set[str | int] = {"program", "x", "given", "num_draws", "progress"}
+NOT_EVALUATE: set[str | int] = {"program", "x", "given", "num_draws", "log_jacobian", "progress"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def parse(path: Path, overrides: Sequence[str] = (), trust: tuple[str, ...] = ()
     tree = trees.read(path, overrides, trusted)
     source = _source(tree, trust)
     _check_keys(tree, source, trusted)
+    _place(tree)
     objective = _taken_out(tree, trusted)
     made = parser(source)
     with _told(tree, trusted):
@@ -108,10 +110,23 @@ def _source(tree: Tree, trust: Sequence[str]) -> Callable[..., Any]:
     """``pyrovae.data.load``, or the function of a trusted package that ``data.name`` names."""
     data = tree.get("data")
     name = data.get("name") if isinstance(data, dict) else None
-    if isinstance(name, str) and DOTTED.fullmatch(name) and name.split(".")[0] in trust:
-        function: Callable[..., Any] = find(name, trust)
-        return function
-    return load
+    if not isinstance(name, str) or not DOTTED.fullmatch(name) or name in names() or _is_file(name):
+        return load
+    if (package := name.split(".")[0]) not in trust:
+        raise PyrovaeError(f"there is no data set, file or folder {name}; a function of yours needs --trust {package}")
+    function: Callable[..., Any] = find(name, trust)
+    return function
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).exists() or Path(name).suffix.lower() in READERS
+
+
+def _place(tree: Tree) -> None:
+    """A path of data that is there is written whole, so that a run can be evaluated from any other folder."""
+    name = tree.get("data", {}).get("name")
+    if isinstance(name, str) and name not in names() and Path(name).expanduser().exists():
+        tree["data"]["name"] = str(Path(name).expanduser().resolve())
 
 
 def _taken_out(tree: Tree, trusted: Sequence[str]) -> Tree:
@@ -167,7 +182,7 @@ def _check_known(where: str, tree: Tree, known: Sequence[str], of: str = "") -> 
     for key in tree:
         if key not in known:
             kind = f"no argument of {of}" if of else "no key of a config"
-            hint = nearest(str(key), known) or f"; there are {', '.join(known)}"
+            hint = nearest(str(key), known, where=where) or f"; there are {', '.join(known)}"
             raise PyrovaeError(f"{where}{key} is {kind}{hint}")
 
 
