@@ -21,7 +21,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from pyrovae.cli import tree as trees
-from pyrovae.cli.tree import DOTTED, OPTIMIZER, Tree
+from pyrovae.cli.tree import DOTTED, FIT, Tree
 from pyrovae.data import load, names
 from pyrovae.data.own import READERS
 from pyrovae.errors import PyrovaeError
@@ -45,28 +45,29 @@ class Parsed:
     Attributes:
         parser, values: of jsonargparse; nothing is built yet.
         load: what the section ``data`` holds the arguments of.
-        objective: options of the objective, where it is a function.
+        objective: options of the objective, where it is a function: their parser, and they.
     """
 
     parser: ArgumentParser
     values: Namespace
     load: Callable[..., Any]
-    objective: Tree
+    objective: tuple[ArgumentParser, Namespace] | None
 
     @property
     def text(self) -> str:
         """The config as YAML, every default written out; it repeats the run."""
-        whole = yaml.safe_load(self.parser.dump(self.values, skip_unset=True))
+        whole = yaml.safe_load(_dumped(self.parser, self.values))
         if self.objective:
-            whole["fit"]["objective"] = {"class_path": whole["fit"]["objective"], "init_args": self.objective}
+            options = yaml.safe_load(_dumped(*self.objective))
+            whole["fit"]["objective"] = {"class_path": whole["fit"]["objective"], "init_args": options}
         return yaml.safe_dump(whole, sort_keys=False)
 
     def objective_of(self, function: Objective) -> Objective:
         """``function`` with its options."""
-        if not self.objective:
+        if self.objective is None:
             return function
-        checked = _options(function)
-        return partial(function, **vars(checked.instantiate(checked.parse_object(self.objective))))
+        made, options = self.objective
+        return partial(function, **vars(made.instantiate(options)))
 
 
 def parse(path: Path, overrides: Sequence[str] = (), trust: tuple[str, ...] = ()) -> Parsed:
@@ -81,12 +82,14 @@ def parse(path: Path, overrides: Sequence[str] = (), trust: tuple[str, ...] = ()
     source = _source(tree, trust)
     _check_keys(tree, source, trusted)
     _place(tree)
-    objective = _taken_out(tree, trusted)
+    options = _taken_out(tree, trusted)
     made = parser(source)
-    with _told(tree, trusted):
+    with _told([tree, options], trusted):
         values = made.parse_object(tree)
-        if objective:
-            _options(find(tree["fit"]["objective"], trusted)).parse_object(objective)
+        objective = None
+        if options:
+            taking = _options(find(tree["fit"]["objective"], trusted))
+            objective = taking, taking.parse_object(options)
     _check_classes(values.as_dict(), trusted)
     return Parsed(made, values, source, objective)
 
@@ -102,7 +105,7 @@ def parser(source: Callable[..., Any] = load) -> ArgumentParser:
     made.add_subclass_arguments(Recipe, "program", required=True)
     made.add_function_arguments(fit, "fit", skip=NOT_FIT)
     made.add_function_arguments(log_marginal, "evaluate", skip=NOT_EVALUATE)
-    made.set_defaults({"fit.optimizer": OPTIMIZER})
+    made.set_defaults({"fit.optimizer": FIT["optimizer"]})
     return made
 
 
@@ -137,6 +140,10 @@ def _taken_out(tree: Tree, trusted: Sequence[str]) -> Tree:
     tree["fit"]["objective"] = objective["class_path"]
     options: Tree = objective.get("init_args") or {}
     return options
+
+
+def _dumped(made: ArgumentParser, values: Namespace) -> str:
+    return str(made.dump(values, skip_unset=True))
 
 
 def _options(function: Callable[..., Any]) -> ArgumentParser:
@@ -216,7 +223,7 @@ def trusting(packages: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _told(tree: Tree, trusted: Sequence[str]) -> Iterator[None]:
+def _told(tree: Any, trusted: Sequence[str]) -> Iterator[None]:
     """jsonargparse's errors in one line; where an import path is the cause, what ``find`` says of it."""
     try:
         yield
