@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from pyrovae import trees
@@ -22,9 +23,7 @@ TAIL = 0.01  # probability of the prior beyond each end of a traversal
 SHOWN = 10  # dimensions of a traversal, where none are named
 
 
-def manifold(
-    program: Any, *given: Tree, size: int = 20, extent: float | None = None, like: Tree = None
-) -> Figure:
+def manifold(program: Any, *given: Tree, size: int = 20, extent: float | None = None, like: Tree = None) -> Figure:
     """E[x | z] over the plane of a two-dimensional latent, z_1 to the right and z_2 upwards.
 
     Args:
@@ -44,28 +43,25 @@ def manifold(
     layout, ticks = prior_quantiles(program, levels, *_one_row(given), like=like)
     if ticks.shape[1] != 2:
         raise PyrovaeError(
-            f"a manifold is drawn of two latent dimensions; this program has {ticks.shape[1]}: train one with latent=2, "
-            "or use report.traversals"
+            f"a manifold is drawn of two latent dimensions; this program has {ticks.shape[1]}: train one with "
+            "latent=2, or use report.traversals"
         )
     if extent is not None:
         ticks = torch.linspace(-extent, extent, size)[:, None].expand(size, 2)
     right, up = torch.meshgrid(ticks[:, 0], ticks[:, 1].flip(0), indexing="xy")
     z = torch.stack([right.reshape(-1), up.reshape(-1)], 1)
     shown = _decoded(program, layout, z, *given, like=like)
-    at = centres(size, shown.shape[2], 0), centres(size, shown.shape[1], 0)
-    marked = [round(i * (size - 1) / 4) for i in range(5)]
-    columns = [(at[0][i], f"{ticks[i, 0]:.1f}") for i in marked]
-    rows = [(at[1][i], f"{ticks[size - 1 - i, 1]:.1f}") for i in marked]
-    return drawn(tiled(shown, size, gap=0), width=WIDTH, rows=rows, below=columns, axes_names=layout.names)
+    gap = gap_of(shown)
+    columns = _marks(ticks[:, 0], centres(size, shown.shape[2], gap))
+    rows = _marks(ticks[:, 1], centres(size, shown.shape[1], gap)[::-1])
+    return drawn(tiled(shown, size), width=WIDTH, rows=rows, below=columns, axes_names=layout.names)
 
 
-def traversals(
-    program: Any, x: Tree, *given: Tree, dims: Sequence[int] | None = None, steps: int = 9
-) -> Figure:
+def traversals(program: Any, x: Tree, *given: Tree, dims: Sequence[int] | None = None, steps: int = 9) -> Figure:
     """E[x | z] as one latent dimension goes through its prior and the others stay at E[z | x_1]; the most active first.
 
-    A row per dimension, with its activity Var_x(E[z_d | x]); z_d runs evenly from the 1 % to the 99 % quantile of the
-    prior.
+    A row per dimension, with its activity Var = Var_x(E[z_d | x]); z_d runs evenly from the 1 % quantile of the prior
+    to the 99 % quantile.
 
     Args:
         program: a program of images.
@@ -88,14 +84,14 @@ def traversals(
         points[row, :, dim] = (low[dim] + way[:, 0] * (high[dim] - low[dim])).to(points)
     shown = _decoded(program, layout, points.flatten(0, 1), *condition, like=start)
     gap = gap_of(shown)
-    names = [f"{layout.names[d]}   {measured.variance[d]:.2f}" for d in chosen]
+    names = [f"{layout.names[d]}, Var {measured.variance[d]:.2f}" for d in chosen]
     rows = list(zip(centres(len(chosen), shown.shape[1], gap), names, strict=True))
-    return drawn(tiled(shown, steps), width=1.0 + INCHES * steps, rows=rows)
+    across = centres(steps, shown.shape[2], gap)
+    columns = [(across[0], f"{100 * TAIL:.0f} %"), (across[-1], f"{100 - 100 * TAIL:.0f} %")]
+    return drawn(tiled(shown, steps), width=1.0 + INCHES * steps, rows=rows, columns=columns)
 
 
-def interpolation(
-    program: Any, x_a: Tree, x_b: Tree, *given: Tree, steps: int = 8
-) -> Figure:
+def interpolation(program: Any, x_a: Tree, x_b: Tree, *given: Tree, steps: int = 8) -> Figure:
     """From one datum to another: E[x | z] on the straight line between E[z | x_a] and E[z | x_b], between the two.
 
     Args:
@@ -108,7 +104,9 @@ def interpolation(
         PyrovaeError: x_a and x_b differ in number; as for ``samples``.
     """
     if trees.num_data(x_a) != trees.num_data(x_b):
-        raise PyrovaeError(f"interpolation goes between pairs; got {trees.num_data(x_a)} and {trees.num_data(x_b)} data")
+        raise PyrovaeError(
+            f"interpolation goes between pairs; got {trees.num_data(x_a)} and {trees.num_data(x_b)} data"
+        )
     if steps < 2:
         raise PyrovaeError(f"an interpolation has at least its two ends; got steps={steps}")
     layout, a = posterior_means(program, x_a, *given)
@@ -138,10 +136,18 @@ def _decoded(program: Any, layout: Layout, z: Tensor, *given: Tree, like: Tree =
     return as_images(torch.cat(parts))
 
 
+def _marks(z: Tensor, pixels: Sequence[float]) -> list[tuple[float, str]]:
+    """Where round values of z stand between the images at the values ``z``, and how they read."""
+    low, high = z[0].item(), z[-1].item()
+    round_values = [v for v in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low - 1e-6 <= v <= high + 1e-6]
+    places = np.interp(round_values, z.numpy(), pixels)
+    return [(float(place), f"{value:g}".replace("-", "−")) for place, value in zip(places, round_values, strict=True)]
+
+
 def _one_row(given: Sequence[Tree]) -> Sequence[Tree]:
     if given and trees.num_data(*given) != 1:
         raise PyrovaeError(f"one manifold has one condition: pass given with one row, not {trees.num_data(*given)}")
-    return trees.as_tensors(tuple(given))  # type: ignore[no-any-return]
+    return trees.as_tensors(tuple(given))
 
 
 def _chosen(variance: Tensor, dims: Sequence[int] | None) -> list[int]:
