@@ -37,7 +37,7 @@ class Picture:
 
 def of_training(program: Any, data: Data, history: Sequence[Mapping[str, Any]], seed: int) -> list[Picture]:
     """What ``pyrovae train`` draws."""
-    return [*_curve(history), *_first_look(program, data, seed)]
+    return [*_curve(history), *first_look(program, data, seed)]
 
 
 def of_run(
@@ -47,7 +47,7 @@ def of_run(
     return [
         *_curve(history),
         *(_likelihood(evidence) if evidence else ()),
-        *_first_look(program, data, seed),
+        *first_look(program, data, seed),
         *_latent_space(program, data, seed),
     ]
 
@@ -79,7 +79,7 @@ def _curve(history: Sequence[Mapping[str, Any]]) -> Iterator[Picture]:
     )  # fmt: skip
 
 
-def _first_look(program: Any, data: Data, seed: int) -> Iterator[Picture]:
+def first_look(program: Any, data: Data, seed: int) -> Iterator[Picture]:
     """Samples, and what the program makes of test data."""
     from pyrovae import report
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from pyrovae.cli import values
 from pyrovae.cli.directory import write_figure
-from pyrovae.cli.pictures import Picture, conditions, drawn
+from pyrovae.cli.pictures import Picture, conditions, drawn, first_look
 from pyrovae.cli.stored import Stored
 from pyrovae.cli.words import say
 from pyrovae.data import Data
@@ -42,8 +43,8 @@ def sample(
     path = values.place(output, run.path / "samples", data)
     labels = _labels(data, given)
     asked = conditions(data, num_samples, labels)
-    program = run.program(device)
-    with seeded(run.seed if seed is None else seed, next(program.parameters()).device):
+    program, seed = run.program(device), run.seed if seed is None else seed
+    with seeded(seed, next(program.parameters()).device):
         sites = generated(program, num_samples, *asked)
     if len(sites) != 1:
         raise PyrovaeError(f"this program draws {len(sites)} things ({', '.join(sites)}): use pyrovae.sample in Python")
@@ -55,18 +56,18 @@ def sample(
     values.write(path, tensors, data)
     say(f"{num_samples:,} draws from {run.path}: {path}")
     columns = len(labels or data.classes) if asked else None
-    for _, figure in drawn(_figure(tensors, data, columns)):
+    for _, figure in drawn(_figure(program, tensors, data, columns, seed)):
         write_figure(path.with_suffix(".png"), figure)
         say(f"as a figure: {path.with_suffix('.png')}")
     return path
 
 
-def _figure(tensors: dict[str, Tensor], data: Data, columns: int | None) -> list[Picture]:
+def _figure(program: Any, tensors: Mapping[str, Tensor], data: Data, columns: int | None, seed: int) -> list[Picture]:
     from pyrovae import report
 
     if data.kind == "images":
         return [Picture("the figure", "", "", lambda: report.images(tensors["mean"], columns=columns))]
-    return []
+    return [picture for picture in first_look(program, data, seed) if picture.name == "marginals"]
 
 
 def _labels(data: Data, given: Sequence[str]) -> list[int] | None:

@@ -56,22 +56,26 @@ def _arrays(values: Mapping[str, Tensor], data: Data) -> bytes:
 
 
 def _table(values: Mapping[str, Tensor], data: Data) -> bytes:
-    """A column per column of the data; those of reconstructions stand behind, and single numbers before."""
+    """A column per column of the data, labels by name; columns of reconstructions stand behind."""
     head, columns = [], []
     for name, value in values.items():
         wide = value.dim() > 1
         head += [f"{c}{'' if name == 'x' else f' ({name})'}" for c in data.columns] if wide else [name]
-        columns += list(value.T.tolist() if wide else [value.tolist()])
+        columns += [[_shown(name, number, data) for number in column] for column in (value.T if wide else value[None])]
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator="\n").writerows([head, *zip(*columns, strict=True)])
     return buffer.getvalue().encode()
 
 
+def _shown(name: str, number: Tensor, data: Data) -> str:
+    return data.classes[int(number)] if name == "label" else f"{number.item():.7g}"  # float32 holds no more digits
+
+
 def _text(values: Mapping[str, Tensor], data: Data) -> bytes:
     """A paragraph per row, under a line that says what it is."""
-    texts = {name: value for name, value in values.items() if value.dim() > 1}
-    count = len(next(iter(texts.values())))
+    texts = {name: value.tolist() for name, value in values.items() if value.dim() > 1}
+    numbers = values["row"].tolist() if "row" in values else range(len(next(iter(texts.values()))))
     return "".join(
-        f"=== {row} {name}\n{''.join(data.levels[level] for level in value[row].tolist())}\n"
-        for row in range(count) for name, value in texts.items()
+        f"=== {number} {name}\n{''.join(data.levels[level] for level in rows[place])}\n"
+        for place, number in enumerate(numbers) for name, rows in texts.items()
     ).encode()  # fmt: skip

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from pyrovae.training.run import Run
 
 LINES = 10  # about the progress of a whole run
+FORMAT = "{desc} {percentage:3.0f}%|{bar:10}| {rate_fmt}, {remaining} left{postfix}"  # room for the terms
 NAMES = {"objective": "objective", "validation": "validation", "log_px_z": "log p(x|z)", "kl": "KL"}
 
 
@@ -25,7 +26,8 @@ class Bar:
     def __init__(self, epochs: int, num_data: int | None, shown: bool | None) -> None:
         total = None if num_data is None else epochs * num_data
         self.epochs, self.skipped = epochs, 0
-        self.bar = tqdm(total=total, unit=" data", unit_scale=True, disable=None if shown is None else not shown)
+        hidden = None if shown is None else not shown
+        self.bar = tqdm(total=total, unit=" data", unit_scale=True, bar_format=FORMAT, disable=hidden)
 
     def advance(self, num_data: int) -> None:
         """A batch is done."""
@@ -62,11 +64,9 @@ class Lines:
         if epoch == 1 or epoch % max(1, self.epochs // LINES) == 0:
             seconds = sum(run.column("seconds")) / epoch
             rate = f"{self.num_data / seconds:,.0f} data/s"
-            left = f"{duration(seconds * (self.epochs - epoch))} left"
+            left = f"   {duration(seconds * (self.epochs - epoch))} left" if epoch < self.epochs else ""
             lost = skipped(sum(run.column("skipped")))
-            self.say(
-                f"  epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}   {terms(record)}   {rate}   {left}{lost}"
-            )
+            self.say(f"  epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}   {terms(record)}   {rate}{left}{lost}")
 
 
 def terms(record: Mapping[str, Any]) -> str:
