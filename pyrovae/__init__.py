@@ -3,7 +3,7 @@
 from pyrovae import data, families, gradients, networks, objectives, priors, readings, recipes
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Evidence, EvidenceWarning, log_marginal
+from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
 from pyrovae.latent import Activity, activity
 from pyrovae.parameters import adopt
 from pyrovae.programs import VAE
@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VAE",
     "Activity",
+    "Comparison",
     "Conditional",
     "Evidence",
     "EvidenceWarning",
@@ -28,6 +29,7 @@ __all__ = [
     "Site",
     "activity",
     "adopt",
+    "compare",
     "conv_vae",
     "data",
     "encode",

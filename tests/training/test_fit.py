@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
+import sys
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.objectives import elbo, iwae
 from pyrovae.terms import LogTerms
+from pyrovae.training.progress import Lines
 from pyrovae.training.schedules import Cosine, Warmup
 
 # --------------------------------------------------------------------------------------- what a plain loop would do
@@ -455,3 +459,38 @@ def test_a_bad_observation_is_found_in_any_row() -> None:
     x[9_000, 0, 0, 0] = 0.5
     with pytest.raises(pv.PyrovaeError, match="support"):
         pv.fit(pv.vae(data, latent=2, hidden=(8,)), x, epochs=1, device="cpu")
+
+
+def test_a_run_that_is_killed_has_left_its_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[pv.fit.__module__], "SAVED_EVERY", -1.0)
+    saved, best = [], []
+
+    class Look:
+        def on_epoch_end(self, run: pv.Run) -> None:
+            saved.append(pv.load(tmp_path / "program.safetensors"))
+            best.append(run.best_epoch)
+
+    program = vae()
+    undisturbed = fit(vae(), bits(), epochs=4, validation=bits(), optimizer=partial(torch.optim.Adam, lr=0.5))
+    run = fit(program, bits(), epochs=4, validation=bits(), optimizer=partial(torch.optim.Adam, lr=0.5),
+              directory=tmp_path, callbacks=[Look()])  # fmt: skip
+    assert same(saved[-1], run.program) and same(run.program, undisturbed.program)
+    assert [same(a, b) for a, b in pairwise(saved)] == [a == b for a, b in pairwise(best)]
+
+
+def test_lines_of_progress_tell_the_terms_the_rate_and_what_is_left() -> None:
+    lines: list[str] = []
+    fit(vae(), bits(), epochs=20, callbacks=[Lines(20, 1000, lines.append)])
+    assert [int(line.split()[1].split("/")[0]) for line in lines] == [1, *range(2, 21, 2)]
+    assert all(re.search(r"objective -.* log p\(x\|z\) -.* KL .* [\d,]+ data/s", line) for line in lines)
+    assert all(" left" in line for line in lines[:-1]) and " left" not in lines[-1]
+    assert not any("skipped" in line for line in lines)
+
+
+def test_lines_of_progress_count_the_steps_that_were_skipped() -> None:
+    run = pv.Run(vae(), {}, None)
+    lines: list[str] = []
+    for epoch in (1, 2):
+        run.append({"epoch": epoch, "objective": -1.0, "skipped": 2, "seconds": 0.1})
+        Lines(2, 10, lines.append).on_epoch_end(run)
+    assert "2 steps skipped" in lines[0] and "4 steps skipped" in lines[1]
