@@ -3,6 +3,7 @@
 ``load`` reads either, ``names`` and ``listing`` say what there is, ``verify`` compares files with their checksums.
 """
 
+from pyrovae.data.adbench_tables import adbench
 from pyrovae.data.catalogue import names
 from pyrovae.data.embedded import digits
 from pyrovae.data.file_images import binarized_mnist, freyfaces, omniglot28
@@ -14,9 +15,9 @@ from pyrovae.data.own_images import images
 from pyrovae.data.own_tables import table
 from pyrovae.data.splits import Data, Split
 from pyrovae.data.standardization import Standardization
-from pyrovae.data.tables import adbench, uci
 from pyrovae.data.text import newsgroups, tiny_shakespeare
 from pyrovae.data.torchvision_images import celeba, cifar10, svhn
+from pyrovae.data.uci_tables import uci
 
 __all__ = [
     "Data",

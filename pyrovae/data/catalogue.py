@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from pyrovae.data import file_images, tables, text
+from pyrovae.data import adbench_tables, file_images, tables, text, uci_tables
 from pyrovae.data.embedded import digits
 from pyrovae.data.file_images import binarized_mnist, freyfaces, omniglot28
 from pyrovae.data.files import Published
 from pyrovae.data.idx_images import fashion_mnist, mnist, published
+from pyrovae.data.partition import sizes
 from pyrovae.data.splits import Data
 from pyrovae.data.torchvision_images import celeba, cifar10, svhn
 
@@ -26,26 +27,26 @@ class Entry(NamedTuple):
     licence: str = "none stated"
 
 
-def _thirds(total: int) -> tuple[int, int, int]:
+def _shares(total: int) -> tuple[int, int, int]:
     """The usual splits of a table."""
-    from pyrovae.data.partition import sizes
-
     return sizes(total, validation=tables.VALIDATION, test=tables.TEST)
 
 
 def _uci(name: str) -> Entry:
-    source = tables.UCI[name]
-    shape, load = (len(source.columns),), partial(tables.uci, name)
-    return Entry(
-        load, source.title, shape, _thirds(source.num_data), files=lambda: [tables.UCI[name].file], licence="CC BY 4.0"
-    )
+    source = uci_tables.UCI[name]
+    shape, load = (len(source.columns),), partial(uci_tables.uci, name)
+
+    def files() -> list[Published]:
+        return [uci_tables.UCI[name].file]
+
+    return Entry(load, source.title, shape, _shares(source.num_data), files=files, licence="CC BY 4.0")
 
 
 def _adbench(name: str) -> Entry:
-    _, count, width, _ = tables.ADBENCH[name]
-    title, load = f"ADBench, {name}: normal data and anomalies", partial(tables.adbench, name)
+    _, count, width, _ = adbench_tables.ADBENCH[name]
+    title, load = f"ADBench, {name}: normal data and anomalies", partial(adbench_tables.adbench, name)
     return Entry(
-        load, title, (width,), _thirds(count), files=lambda: [tables.adbench_file(name)], licence="BSD-2-Clause"
+        load, title, (width,), _shares(count), files=lambda: [adbench_tables.adbench_file(name)], licence="BSD-2-Clause"
     )
 
 
@@ -54,7 +55,7 @@ ENTRIES: Mapping[str, Entry] = {
         text.newsgroups, "20 newsgroups as counts of 2,000 words", (2000,), (10_268, 1_000, 7_505),
         files=lambda: [text.NEWSGROUPS_FILE], licence="MIT (the repository)",
     ),
-    **{f"adbench/{name}": _adbench(name) for name in tables.ADBENCH},
+    **{f"adbench/{name}": _adbench(name) for name in adbench_tables.ADBENCH},
     "binarized_mnist": Entry(
         binarized_mnist, "MNIST with Larochelle and Murray's fixed bits", (1, 28, 28), (50_000, 10_000, 10_000),
         "static", lambda: list(file_images.BITS_FILES.values()),
@@ -85,7 +86,7 @@ ENTRIES: Mapping[str, Entry] = {
         text.tiny_shakespeare, "Shakespeare in sequences of characters", (64,), (15_686, 871, 871),
         files=lambda: [text.SHAKESPEARE_FILE], licence="MIT (the repository)",
     ),
-    **{f"uci/{name}": _uci(name) for name in tables.UCI},
+    **{f"uci/{name}": _uci(name) for name in uci_tables.UCI},
 }  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def omniglot28(
     generator = torch.Generator("cpu").manual_seed(seed)
     train, validate = held_out(len(x[0]), validation, generator=generator)
     return image_data(
-        "omniglot28",
+        OMNIGLOT_FILE.dataset,
         [as_grey(part.unsqueeze(1)) for part in (x[0][train], x[0][validate], x[1])],
         [labels[0][train].long(), labels[0][validate].long(), labels[1].long()],
         binarization=binarization, seed=seed, generator=torch.Generator("cpu").manual_seed(seed),

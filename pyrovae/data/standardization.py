@@ -39,8 +39,7 @@ def standardization(train: Tensor, columns: Sequence[str]) -> Standardization:
         PyrovaeError: a column that is constant there: its density is a point mass, and no scale standardises it.
     """
     loc, scale = train.double().mean(0), train.double().std(0, correction=0)
-    # A constant whose mean is rounded has a standard deviation of rounding size.
-    constant = (train == train[0]).all(0) | (scale == 0)
+    constant = scale == 0
     if constant.any():
         names = ", ".join(str(columns[i]) for i in constant.nonzero().flatten())
         raise PyrovaeError(

@@ -43,7 +43,7 @@ def tiny_shakespeare(
     seed: int = 0,
     validation: Share = 0.05,
     test: Share = 0.05,
-    size: int = 64,
+    size: int | tuple[int, int] = 64,
     root: Root = None,
     download: bool = True,
 ) -> Data:
@@ -63,7 +63,7 @@ def tiny_shakespeare(
         PyrovaeError: a size that is not positive, or leaves no sequence for a split; a file that is absent or altered.
     """
     raw = files.read(SHAKESPEARE_FILE, root=root, download=download)
-    if not 0 < size <= len(raw):
+    if not isinstance(size, int) or not 0 < size <= len(raw):
         raise PyrovaeError(f"size={size}: the length of a sequence, from 1 to the {len(raw):,} characters there are")
     levels = sorted(set(raw))  # ASCII: a byte is a character
     codes = torch.zeros(256, dtype=torch.int64)

@@ -110,6 +110,7 @@ def test_restore_takes_samples_of_any_shape_and_dtype() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e8 + 0.1])
 def test_a_constant_column_is_refused_by_name(value: float) -> None:
-    table = torch.stack([torch.arange(7.0, dtype=torch.float64), torch.full((7,), value, dtype=torch.float64)], 1)
+    table = torch.stack([torch.arange(7.0), torch.zeros(7)], 1).double()
+    table[:, 1] = value
     with pytest.raises(PyrovaeError, match=r"constant in the training split: b;.*Leave such columns out"):
         standardization(table, ["a", "b"])
