@@ -30,8 +30,17 @@ class Figure(matplotlib.figure.Figure):
 
 def png(figure: matplotlib.figure.Figure, *, dpi: int = SHARP) -> bytes:
     """The figure as PNG."""
+    return _written(figure, format="png", dpi=dpi)
+
+
+def webp(figure: matplotlib.figure.Figure, *, dpi: int = SHARP) -> bytes:
+    """The figure as WebP with a little loss: a fraction of the PNG's size where images are noisy or colourful."""
+    return _written(figure, format="webp", dpi=dpi, pil_kwargs={"quality": 85, "method": 6})
+
+
+def _written(figure: matplotlib.figure.Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, **options)
     return buffer.getvalue()
 
 

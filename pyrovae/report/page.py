@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.result import DOUBT
-from pyrovae.report.canvas import png
+from pyrovae.report.canvas import png, webp
 from pyrovae.report.theme import DARK, LIGHT, theme
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 DPI = 150  # of images on the page: sharp on a phone, small in the file
+LARGE = 150_000  # bytes of a picture
 TERMS = {
     "objective": "objective, training",
     "validation": "objective, validation",
@@ -209,9 +210,10 @@ def _figure(heading: str, caption: str, draw: Callable[[], Figure]) -> dict[str,
 
 
 def _embedded(figure: Figure) -> str:
-    """A data URI: PNG where the figure holds images, SVG where it holds curves."""
+    """A data URI: SVG where the figure holds curves; where it holds images PNG, or WebP where that would be large."""
     if any(axes.images for axes in figure.axes):
-        return _uri("image/png", png(figure, dpi=DPI))
+        exact = png(figure, dpi=DPI)
+        return _uri("image/png", exact) if len(exact) < LARGE else _uri("image/webp", webp(figure, dpi=DPI))
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "pyrovae"}):  # else no two files would be equal
         figure.savefig(buffer, format="svg", dpi=DPI, metadata={"Date": None})

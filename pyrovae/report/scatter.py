@@ -87,6 +87,8 @@ def active_units(program: Any, x: Tree, *given: Tree, threshold: float = 0.01) -
         axes.set_xlim(0.3, max(len(order), 8) + 0.7)  # a few bars need not fill a page
         axes.grid(visible=False, axis="x")
         axes.set_xticks(*ticks)
+    for axes in grid[:-1, 0]:
+        axes.tick_params(labelbottom=False)
     grid[-1, 0].set_xlabel("latent dimension" if len(order) <= NAMED else "latent dimensions, the most active first")
     return figure
 
@@ -191,7 +193,7 @@ def _cloud(axes: Axes, points: np.ndarray, kinds: np.ndarray | None) -> None:
     if kinds is not None:
         _, index = np.unique(kinds, return_inverse=True)
         colour = [_class(i) for i in index]
-    size = float(np.clip(4000 / len(points), 2, 14))
+    size = float(np.clip(8000 / len(points), 3, 14))
     axes.scatter(points[:, 0], points[:, 1], s=size, lw=0, alpha=0.75, c=colour, rasterized=True)
 
 

@@ -85,7 +85,7 @@ def rate_distortion(points: Mapping[str, Sequence[tuple[Any, ...]]]) -> Figure:
         for point in ordered:
             if len(point) > 2:
                 axes.annotate(str(point[2]), (point[1], point[0]), (5, 4), textcoords="offset points",
-                              fontsize=SMALL - 1, color=colours().quiet, path_effects=halo())  # fmt: skip
+                              fontsize=SMALL - 1, color=colours().quiet, path_effects=halo(), zorder=5)  # fmt: skip
     axes.margins(0.08)
     _iso_lines(axes)
     style(axes, x=r"distortion, $-$E[log p(x | z)], nats", y="rate, KL to the prior, nats")

@@ -139,7 +139,9 @@ def _decoded(program: Any, layout: Layout, z: Tensor, *given: Tree, like: Tree =
 def _marks(z: Tensor, pixels: Sequence[float]) -> list[tuple[float, str]]:
     """Where round values of z stand between the images at the values ``z``, and how they read."""
     low, high = z[0].item(), z[-1].item()
-    round_values = [v for v in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low - 1e-6 <= v <= high + 1e-6]
+    round_values = [
+        v for v in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low - 1e-6 <= v <= high + 1e-6
+    ]
     places = np.interp(round_values, z.numpy(), pixels)
     return [(float(place), f"{value:g}".replace("-", "−")) for place, value in zip(places, round_values, strict=True)]
 

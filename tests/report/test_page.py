@@ -90,6 +90,23 @@ def test_it_is_one_file_with_every_number_and_figure() -> None:
     assert "http" not in without_figures and "@import" not in without_figures and "url(" not in without_figures
 
 
+def test_a_page_of_colourful_noise_stays_small() -> None:
+    figures = [("Samples", "Noise.", lambda: report.images(torch.rand(64, 3, 32, 32)))] * 4
+    text = page(figures=figures)
+    assert "data:image/webp" in text and len(text) < 3e6
+
+
+def test_light_and_dark_show_the_same_samples() -> None:
+    drawn: list[torch.Tensor] = []
+
+    def draw() -> Any:
+        drawn.append(torch.rand(1, 1, 8, 8))
+        return report.images(drawn[-1])
+
+    page(figures=[("Samples", "Random.", draw)])
+    assert drawn[0].equal(drawn[1])
+
+
 def test_it_is_the_same_page_every_time() -> None:
     figures = [("Curve", "Objective.", lambda: report.learning_curve(HISTORY))]
     assert page(figures=figures) == page(figures=figures)
