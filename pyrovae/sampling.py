@@ -6,7 +6,7 @@ Results are by site name; where there is one site, they are that site's value or
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro.poutine as poutine
@@ -43,6 +43,19 @@ def generated(program: Any, num_samples: int, *given: Tree, like: Tree = None) -
 
     Arguments and errors as for ``sample``.
     """
+    return ancestral(program, num_samples, *given, like=like)[1]
+
+
+def ancestral(
+    program: Any, num_samples: int, *given: Tree, like: Tree = None, at: Mapping[str, Tensor] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pyro's sites of ``num_samples`` draws from the model by name: those of the latents, and those of x.
+
+    Args:
+        at: values (num_samples, *event_shape) of latents by name, kept in place of draws.
+
+    Other arguments and errors as for ``sample``.
+    """
     if num_samples < 1:
         raise PyrovaeError(f"the number of samples must be at least 1; got {num_samples}")
     with frozen(program) as device, LocalParameters().scope():
@@ -50,18 +63,31 @@ def generated(program: Any, num_samples: int, *given: Tree, like: Tree = None) -
         if given and trees.num_data(*conditions) != num_samples:
             rows = trees.num_data(*conditions)
             raise PyrovaeError(f"given has {rows} rows for {num_samples} samples: one row per sample")
+        fixed = {name: value.to(device) for name, value in (at or {}).items()}
         if like is not None:
             (placed,) = _placed(program, device, like)
-            return _observed_sites(program, {}, trees.repeat(trees.rows(placed, slice(0, 1)), num_samples), *conditions)
+            repeated = trees.repeat(trees.rows(placed, slice(0, 1)), num_samples)
+            return _split_sites(_unobserved(program, fixed, repeated, *conditions), _was_observed)
         if "num_data" not in inspect.signature(program.model).parameters:
             raise PyrovaeError(
                 "this program's model cannot run without x: pass like=x, data of the right shape, whose values do not "
                 "matter"
             )
-        trace = poutine.trace(program.model).get_trace(None, *conditions, num_data=num_samples)
+        model = poutine.condition(program.model, data=fixed)
+        trace = poutine.trace(model).get_trace(None, *conditions, num_data=num_samples)
     # Nothing is observed in such a trace: x is what the model returns, leaf by leaf.
     returned = {id(leaf) for leaf in trees.leaves(trace.nodes["_RETURN"]["value"])}
-    return {name: site for name, site in samples(trace) if id(site["value"]) in returned}
+    return _split_sites(trace, lambda site: id(site["value"]) in returned)
+
+
+def _split_sites(trace: Any, is_data: Callable[[Any], bool]) -> tuple[dict[str, Any], dict[str, Any]]:
+    sites = dict(samples(trace))
+    data = {name: site for name, site in sites.items() if is_data(site)}
+    return {name: site for name, site in sites.items() if name not in data}, data
+
+
+def _was_observed(site: Any) -> bool:
+    return bool(site["infer"].get("was_observed"))
 
 
 def observed_values(program: Any, latents: Mapping[str, Tensor], x: Tree, *given: Tree) -> Any:
@@ -70,22 +96,27 @@ def observed_values(program: Any, latents: Mapping[str, Tensor], x: Tree, *given
     Args:
         latents: values (N, *event) by site name.
     """
-    sites = _observed_sites(program, latents, x, *given)
+    _, sites = _split_sites(_unobserved(program, latents, x, *given), _was_observed)
     return trees.only({name: site["value"] for name, site in sites.items()})
 
 
-def _observed_sites(program: Any, latents: Mapping[str, Tensor], x: Tree, *given: Tree) -> dict[str, Any]:
+def _unobserved(program: Any, latents: Mapping[str, Tensor], x: Tree, *given: Tree) -> Any:
+    """A trace of the model that draws where it would observe, and keeps these latents."""
     model = poutine.condition(poutine.uncondition(program.model), data=dict(latents))
     with frozen(program), LocalParameters().scope():
-        trace = poutine.trace(model).get_trace(x, *given)
-    return {name: site for name, site in samples(trace) if site["infer"].get("was_observed")}
+        return poutine.trace(model).get_trace(x, *given)
 
 
 def encode(program: Any, x: Tree, *given: Tree) -> Any:
     """The guide's distribution q(z | x, given), batch shape (N,); by site name where there are several latents."""
+    return trees.only({name: site["fn"] for name, site in guided(program, x, *given).items()})
+
+
+def guided(program: Any, x: Tree, *given: Tree) -> dict[str, Any]:
+    """Pyro's sites of one draw z ~ q(z | x, given) for each datum, by name."""
     with frozen(program) as device, LocalParameters().scope():
         trace = poutine.trace(program.guide).get_trace(*_placed(program, device, x, *given))
-    return trees.only({name: site["fn"] for name, site in samples(trace) if not site["is_observed"]})
+    return {name: site for name, site in samples(trace) if not site["is_observed"]}
 
 
 def reconstruct(program: Any, x: Tree, *given: Tree) -> Any:
@@ -93,12 +124,18 @@ def reconstruct(program: Any, x: Tree, *given: Tree) -> Any:
 
     ``.mean`` gives pictures, ``.sample()`` draws. By site name where several sites are observed.
     """
+    _, model = at_means(program, x, *given)
+    return trees.only({name: site["fn"] for name, site in model.items() if site["is_observed"]})
+
+
+def at_means(program: Any, x: Tree, *given: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Pyro's sites of the guide, and of the model, where every latent takes its mean under the guide (or its mode)."""
     with frozen(program) as device, LocalParameters().scope():
         placed = _placed(program, device, x, *given)
         with _AtMean():
             guide = poutine.trace(program.guide).get_trace(*placed)
         model = poutine.trace(poutine.replay(program.model, trace=guide)).get_trace(*placed)
-    return trees.only({name: site["fn"] for name, site in samples(model) if site["is_observed"]})
+    return dict(samples(guide)), dict(samples(model))
 
 
 class _AtMean(Messenger):

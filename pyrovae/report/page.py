@@ -1,0 +1,241 @@
+"""A run on one page: a single HTML file with its numbers, figures, config and warnings, that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from jinja2 import Environment, StrictUndefined, Template
+from matplotlib.figure import Figure
+
+from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.result import DOUBT
+from pyrovae.report.canvas import png
+from pyrovae.report.theme import DARK, LIGHT, theme
+
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
+DPI = 150  # of images on the page: sharp on a phone, small in the file
+TERMS = {
+    "objective": "objective, training",
+    "validation": "objective, validation",
+    "log_px_z": "E[log p(x | z)]",
+    "kl": "KL to the prior",
+    "beta": "beta",
+    "grad_norm": "norm of the gradient",
+    "skipped": "steps skipped",
+    "seconds": "seconds",
+}
+Drawn = tuple[str, str, Callable[[], Figure]]
+
+
+def html(
+    *,
+    title: str,
+    config: str,
+    manifest: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    evidence: Mapping[str, Any] | None,
+    figures: Sequence[Drawn],
+) -> str:
+    """The report of a run as one HTML page, light or dark as its reader's screen is; no script, nothing from outside.
+
+    Args:
+        title: of the run.
+        config: its YAML.
+        manifest: of the run: options, environment, device, and data, best_epoch, stopped and seconds where known.
+        history: its epochs, the lines of ``history.jsonl``.
+        evidence: ``Evidence.record()`` and what stands beside it in ``evidence.json``; None before evaluation.
+        figures: (heading, caption, drawing) of each; a drawing is called once per theme. One that raises PyrovaeError
+            is left out with its reason.
+
+    Example:
+        >>> from pyrovae import report
+        >>> text = report.html(title="mine", config="seed: 0", manifest={}, history=[], evidence=None, figures=[])
+        >>> text.startswith("<!doctype html>")
+        True
+    """
+    history = list(history)
+    return _template().render(
+        title=title,
+        about=_about(manifest, history),
+        headline=[] if evidence is None else _headline(evidence),
+        details=[] if evidence is None else _details(evidence),
+        evaluated=evidence is not None,
+        warnings=warnings(manifest, history, evidence),
+        figures=[_figure(*figure) for figure in figures],
+        terms=_terms(manifest, history),
+        data=_flat(manifest.get("data") or (evidence or {}).get("data") or {}),
+        options=_flat(manifest.get("options") or {}),
+        environment=_flat({**(manifest.get("environment") or {}), "device": manifest.get("device", "unknown")}),
+        config=config.rstrip(),
+        light=LIGHT,
+        dark=DARK,
+    )
+
+
+@cache
+def _template() -> Template:
+    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return made.from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def warnings(
+    manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]], evidence: Mapping[str, Any] | None
+) -> list[str]:
+    """What a reader of a run's figures should know before believing them."""
+    return [*_doubts(evidence or {}), *_training_doubts(manifest, history)]
+
+
+def _doubts(evidence: Mapping[str, Any]) -> list[str]:
+    found = []
+    if share := evidence.get("share_above_threshold"):
+        found.append(
+            f"k-hat is above {evidence['pareto_k_threshold']:.2f}, or no error can be given, for {100 * share:.1f} % of "
+            f"the data: {DOUBT}. There the figures are bounds of unknown slack."
+        )
+    if not _finite(evidence.get("mean", 0.0)):
+        found.append("The mean log-likelihood is not finite: some data have no weight, or a density that is no number.")
+    return found
+
+
+def _training_doubts(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not history:
+        return ["No epoch was finished."]
+    found, stopped, best = [], manifest.get("stopped"), manifest.get("best_epoch")
+    skipped = sum(int(record.get("skipped") or 0) for record in history)
+    if skipped:
+        found.append(f"{skipped:,} steps were skipped for a loss or gradient that was not finite.")
+    if "validation" not in history[-1]:
+        found.append("There were no validation data: the weights are those of the last epoch, not of the best one.")
+    elif best == len(history) and stopped in (None, "epochs"):
+        found.append("The last epoch is the best one: validation was still improving, so longer training may help.")
+    if stopped == "patience":
+        found.append(f"Training stopped early, when validation had not improved since epoch {best}.")
+    elif stopped not in (None, "epochs"):
+        found.append(f"Training ended before its last epoch: {stopped}.")
+    elif stopped is None:
+        found.append("The manifest does not say that training ended: it was cut off, or is still going on.")
+    return found
+
+
+def _about(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str:
+    """One line that says what the run is."""
+    data, parts = manifest.get("data") or {}, []
+    if data.get("name"):
+        parts.append(str(data["name"]))
+    if history:
+        parts.append(f"{len(history)} epochs")
+    if manifest.get("best_epoch"):
+        parts.append(f"weights of epoch {manifest['best_epoch']}")
+    if _finite(manifest.get("seconds")):
+        parts.append(f"trained in {_duration(manifest['seconds'])} on {manifest.get('device', 'an unknown device')}")
+    return " · ".join(parts)
+
+
+def _headline(evidence: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The figures that come first: (name, value, note)."""
+    share, threshold = evidence["share_above_threshold"], evidence["pareto_k_threshold"]
+    kind = f"nats; {evidence['kind']}" + (", in expectation" if evidence["kind"] == "lower bound" else "")
+    mean, particles, data = (evidence[name] for name in ("mean", "mean_standard_error", "mean_sampling_error"))
+    rows = [
+        (f"k-hat above {threshold:.2f}", f"{100 * share:.1f} %", f"of {evidence['num_data']:,} data"),
+        ("mean log p(x)", _number(mean, 3), kind),
+        ("Monte Carlo error", _number(particles, 3), "nats, of the mean over these data"),
+        ("sampling error", _number(data, 3), "nats, of the mean over the population"),
+    ]
+    bits = evidence.get("bits_per_dim")
+    if _finite(bits) and _finite(mean) and mean:
+        scale = abs(bits / mean)  # 1 / (D log 2)
+        note = f"errors {_number(particles * scale, 4)} and {_number(data * scale, 4)}"
+        rows.append(("bits per dimension", _number(bits, 4), note))
+    return rows
+
+
+def _details(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        ("split", evidence.get("split", "unknown")),
+        ("particles per datum", f"{evidence['num_particles']:,}"),
+        ("effective sample size, median", _number(evidence.get("ess_median"), 1)),
+        ("seed", "not set" if evidence.get("seed") is None else evidence["seed"]),
+    ]
+    if _finite(evidence.get("seconds")):
+        rows.append(("time", _duration(evidence["seconds"])))
+    return [(name, str(value)) for name, value in rows]
+
+
+def _terms(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The terms of the objective in the first, the kept and the last epoch."""
+    if not history:
+        return {"columns": [], "rows": []}
+    kept = min(manifest.get("best_epoch") or len(history), len(history))
+    chosen = {"first": 1, "kept": kept, "last": len(history)}
+    columns = [f"{name} (epoch {history[epoch - 1]['epoch']})" for name, epoch in chosen.items()]
+    records = [history[epoch - 1] for epoch in chosen.values()]
+    rows = [
+        (label, [_number(record.get(name), 0 if name == "skipped" else 3) for record in records])
+        for name, label in TERMS.items()
+        if any(record.get(name) is not None for record in records)
+    ]
+    return {"columns": columns, "rows": rows}
+
+
+def _figure(heading: str, caption: str, draw: Callable[[], Figure]) -> dict[str, Any]:
+    shown: dict[str, Any] = {"heading": heading, "caption": caption, "missing": ""}
+    try:
+        for name in ("light", "dark"):
+            with theme(name):
+                figure = draw()
+            shown[name] = _embedded(figure)
+        shown["width"], shown["height"] = (round(100 * inches) for inches in figure.get_size_inches())
+    except PyrovaeError as error:
+        shown["missing"] = str(error)
+    return shown
+
+
+def _embedded(figure: Figure) -> str:
+    """A data URI: PNG where the figure holds images, SVG where it holds curves."""
+    if any(axes.images for axes in figure.axes):
+        return _uri("image/png", png(figure, dpi=DPI))
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "pyrovae"}):  # else no two files would be equal
+        figure.savefig(buffer, format="svg", dpi=DPI, metadata={"Date": None})
+    return _uri("image/svg+xml", buffer.getvalue())
+
+
+def _uri(kind: str, payload: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(payload).decode()}"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Names and values of a nested mapping, one line each."""
+    rows: list[tuple[str, str]] = []
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        rows += _flat(value, f"{path}.") if isinstance(value, Mapping) else [(path, _text(value))]
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    return " × ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _number(value: Any, digits: int) -> str:
+    return f"{value:,.{digits}f}".replace("-", "−") if _finite(value) else "—"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
