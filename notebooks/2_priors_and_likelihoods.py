@@ -111,8 +111,7 @@ for name, ev in evidences.items():
 # and that standard error is several times smaller.
 
 # %%
-comparison = pv.compare(*evidences.values(), names=list(evidences))
-print(comparison)
+pv.compare(*evidences.values(), names=list(evidences))
 
 # %% [markdown]
 # **What to look at.** Each point is a mean difference with its standard error; zero is no difference. The error covers
@@ -120,17 +119,17 @@ print(comparison)
 # times its error, or is small against what training again would change, train again with other seeds first.
 
 # %%
-report.comparison(comparison)
+report.comparison(evidences)
 
 # %% [markdown]
 # ## What a prior looks like
 #
-# With two latent dimensions a prior can be drawn. The heat map is $p(z)$, the points are the means of $q(z \mid x)$ of
-# test images, coloured by their class.
+# With two latent dimensions a prior can be drawn. The contours hold 20 to 95 % of $p(z)$; each point is a draw from
+# $q(z \mid x)$ of a test image, so that the cloud is the aggregated posterior.
 #
 # **What to look at.** The standard normal is one round hill, and the codes are squeezed into it. The mixture and the
-# VampPrior grow a ridge wherever codes are and leave the gaps between classes empty: samples from a gap are what looks
-# like no digit at all.
+# VampPrior rise where codes are and leave the gaps between classes empty: what is drawn from a gap looks like no class at
+# all.
 
 # %%
 planes = {}
@@ -145,7 +144,7 @@ for name, prior in {
 # %%
 for name, vae in planes.items():
     print(name)
-    display(report.prior_density(vae, test, labels=data.test.labels[:NUM_TEST]))
+    display(report.prior_density(vae, test))
 
 # %% [markdown]
 # ## Likelihoods
@@ -229,11 +228,10 @@ print(f"{'all levels alike':20} {math.log2(LEVELS):9.4f}")
 # black, where a scale per pixel can shrink to the width of a single level.
 
 # %%
-grey_comparison = pv.compare(*densities.values(), names=list(densities))
-print(grey_comparison)
+pv.compare(*densities.values(), names=list(densities))
 
 # %%
-report.comparison(grey_comparison)
+report.comparison(densities)
 
 # %% [markdown]
 # **A last warning.** A better likelihood is not a better picture. Log-likelihood rewards getting the many black pixels

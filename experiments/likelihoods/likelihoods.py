@@ -187,7 +187,7 @@ def main() -> None:
             rows.append(row(likelihood, ev, run, trained, evaluated))
             print(f"{name}: {rows[-1]}", flush=True)
         comparison = pv.compare(*evidences.values(), names=list(evidences))
-        report.comparison(comparison).savefig(Path(__file__).with_name(f"likelihoods_{name}.png"), dpi=200)
+        report.comparison(evidences).savefig(Path(__file__).with_name(f"likelihoods_{name}.png"), dpi=200)
         title = f"{name}, {len(ev.log_prob):,} test images of {ev.num_dimensions} pixels, {EPOCHS[name]} epochs"
         lines += [title, "", head, *rows, "", "Paired, in nats per image:", str(comparison), ""]
     setting = [

@@ -74,7 +74,7 @@ def main() -> None:
             evidences[prior], environment = ev, run.manifest["environment"]
             print(f"{name}: {rows[-1]}", flush=True)
         comparison = pv.compare(*evidences.values(), names=list(evidences))
-        report.comparison(comparison).savefig(Path(__file__).with_name(f"priors_{name}.png"), dpi=200)
+        report.comparison(evidences).savefig(Path(__file__).with_name(f"priors_{name}.png"), dpi=200)
         lines += [f"{name}, first {len(ev.log_prob):,} test images, nats", "", head, *rows, "", str(comparison), ""]
     setting = [
         f"{EPOCHS} epochs of batch {BATCH}, Adam at {RATE:g} with a cosine schedule, KL warm-up over {WARMUP} epochs;",
