@@ -3,7 +3,7 @@
 from pyrovae import data, families, gradients, networks, objectives, priors, recipes
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Evidence, EvidenceWarning, log_marginal
+from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
 from pyrovae.parameters import adopt
 from pyrovae.programs import VAE
 from pyrovae.recipes import conv_vae, vae
@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "VAE",
+    "Comparison",
     "Conditional",
     "Evidence",
     "EvidenceWarning",
@@ -25,6 +26,7 @@ __all__ = [
     "Run",
     "Site",
     "adopt",
+    "compare",
     "conv_vae",
     "data",
     "encode",

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from pyrovae.errors import PyrovaeError
+from pyrovae.nearest import meant
 
 # Of torch only what describes networks and optimizers: torch.load or torch.hub.load would run a stranger's code.
 TRUSTED = ("pyrovae", "torch.nn", "torch.optim")
@@ -44,7 +45,7 @@ def find(path: str, trusted: Sequence[str] | None) -> Any:
     return found
 
 
-def elsewhere(name: str) -> list[str]:
+def _elsewhere(name: str) -> list[str]:
     """Import paths of pyrovae's public objects, and torch's optimizers, whose names are nearest to ``name``."""
     pyrovae = _module("pyrovae")
     places = [pyrovae, *(getattr(pyrovae, place) for place in PLACES), importlib.import_module("torch.optim")]
@@ -54,7 +55,7 @@ def elsewhere(name: str) -> list[str]:
 
 def _check_form(path: str, parts: Sequence[str], *, private: bool) -> None:
     if len(parts) < 2 or not all(part.isidentifier() and (private or not part.startswith("_")) for part in parts):
-        raise PyrovaeError(f"{path!r} is no import path such as pyrovae.recipes.Dense{_meant(elsewhere(parts[-1]))}")
+        raise PyrovaeError(f"{path!r} is no import path such as pyrovae.recipes.Dense{meant(_elsewhere(parts[-1]))}")
 
 
 def _check(path: str, origin: str, trusted: Sequence[str] | None) -> None:
@@ -85,10 +86,10 @@ def _member(parent: Any, name: str, path: str) -> Any:
     if hasattr(parent, name):
         return getattr(parent, name)
     if name in _submodules(parent):
-        return importlib.import_module(path)
+        return _module(path)
     above = path.rpartition(".")[0]
     near = [f"{above}.{n}" for n in difflib.get_close_matches(name, [*_public(parent), *_submodules(parent)], n=2)]
-    raise PyrovaeError(f"there is no {path}{_meant(near or elsewhere(name))}")
+    raise PyrovaeError(f"there is no {path}{meant(near or _elsewhere(name))}")
 
 
 def _submodules(parent: Any) -> list[str]:
@@ -97,7 +98,3 @@ def _submodules(parent: Any) -> list[str]:
 
 def _public(parent: Any) -> list[str]:
     return [name for name in dir(parent) if not name.startswith("_")]
-
-
-def _meant(paths: Sequence[str]) -> str:
-    return f"; did you mean {' or '.join(paths)}?" if paths else ""

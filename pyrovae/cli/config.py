@@ -1,81 +1,187 @@
-"""Configs: YAML and overrides, read by jsonargparse against the signatures of what they configure.
+"""Configs: a tree of YAML and overrides, checked by jsonargparse against the signatures of what it configures.
 
-The keys are ``seed``; ``data``, the arguments of ``pyrovae.data.load``; ``conditional``; ``program``, a recipe by its
-import path; ``fit`` and ``evaluate``, the options of ``pyrovae.fit`` and ``pyrovae.log_marginal``.
+The keys are ``seed``; ``data``, the arguments of ``pyrovae.data.load`` or of a function of the user's; ``conditional``;
+``program``, a recipe by its import path; ``fit`` and ``evaluate``, the options of ``pyrovae.fit`` and
+``pyrovae.log_marginal``.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
+import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from pyrovae.cli import tree as trees
+from pyrovae.cli.tree import DOTTED, OPTIMIZER, Tree
 from pyrovae.data import load
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import log_marginal
 from pyrovae.imports import TRUSTED, find
+from pyrovae.nearest import nearest
+from pyrovae.objectives import Objective
 from pyrovae.recipes import Recipe
 from pyrovae.training import fit
 
+# Which arguments of the three functions are no keys of a config.
+NOT_DATA: set[str | int] = {"root", "download"}
 NOT_FIT: set[str | int] = {"program", "data", "validation", "callbacks", "directory", "seed", "draw", "progress"}
 NOT_EVALUATE: set[str | int] = {"program", "x", "given", "num_draws", "progress"}
 
 
-def parser() -> ArgumentParser:
-    """The parser of a config; its groups are the signatures of the functions they go to."""
-    made = ArgumentParser(prog="pyrovae train", exit_on_error=False, allow_abbrev=False)
-    made.add_argument("--config", action="config", help="a YAML file")
-    made.add_argument("--seed", type=int, default=0, help="of the initial weights, and of training")
-    made.add_function_arguments(load, "data", skip={"root", "download"})
-    made.add_argument("--conditional", type=bool, default=False, help="whether the labels are given to the program")
-    made.add_subclass_arguments(Recipe, "program", required=True)
-    made.add_function_arguments(fit, "fit", skip=NOT_FIT)
-    made.add_function_arguments(log_marginal, "evaluate", skip=NOT_EVALUATE)
-    made.set_defaults({"fit.optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}})
-    return made
+@dataclass(frozen=True)
+class Parsed:
+    """A config, checked.
+
+    Attributes:
+        parser, values: of jsonargparse; nothing is built yet.
+        load: what the section ``data`` holds the arguments of.
+        objective: options of the objective, where it is a function.
+    """
+
+    parser: ArgumentParser
+    values: Namespace
+    load: Callable[..., Any]
+    objective: Tree
+
+    @property
+    def text(self) -> str:
+        """The config as YAML, every default written out; it repeats the run."""
+        whole = yaml.safe_load(self.parser.dump(self.values, skip_unset=True))
+        if self.objective:
+            whole["fit"]["objective"] = {"class_path": whole["fit"]["objective"], "init_args": self.objective}
+        return yaml.safe_dump(whole, sort_keys=False)
+
+    def objective_of(self, function: Objective) -> Objective:
+        """``function`` with its options."""
+        if not self.objective:
+            return function
+        checked = _options(function)
+        return partial(function, **vars(checked.instantiate(checked.parse_object(self.objective))))
 
 
-def parse(path: Path, overrides: Sequence[str] = (), trust: tuple[str, ...] = ()) -> tuple[ArgumentParser, Namespace]:
-    """The config at ``path`` with ``--key value`` put in, checked; nothing is built yet.
+def parse(path: Path, overrides: Sequence[str] = (), trust: tuple[str, ...] = ()) -> Parsed:
+    """The config at ``path`` with ``--key value`` put in.
 
     Raises:
         PyrovaeError: no such file; not YAML; an import path that is unknown or not trusted (refused before import);
             a key that is unknown, missing or of the wrong type, with its path.
     """
-    for value in [*_texts(_read(path)), *_values(overrides)]:
-        if DOTTED.fullmatch(value):
-            find(value, (*TRUSTED, *trust))
-    made = parser()
-    try:
-        config = made.parse_args([f"--config={path}", *overrides])
-    except argparse.ArgumentError as error:
-        raise PyrovaeError(_told(str(error), made)) from error
-    _check_classes(config, trust)
-    return made, config
+    trusted = (*TRUSTED, *trust)
+    tree = trees.read(path, overrides, trusted)
+    source = _source(tree, trust)
+    _check_keys(tree, source, trusted)
+    objective = _taken_out(tree, trusted)
+    made = parser(source)
+    with _told(tree, trusted):
+        values = made.parse_object(tree)
+        if objective:
+            _options(find(tree["fit"]["objective"], trusted)).parse_object(objective)
+    _check_classes(values.as_dict(), trusted)
+    return Parsed(made, values, source, objective)
 
 
-def dump(made: ArgumentParser, config: Namespace) -> str:
-    """The config as YAML, every default written out; it repeats the run."""
-    shown = config.clone()
-    shown.pop("config", None)
-    return made.dump(shown, skip_unset=True)
+def parser(source: Callable[..., Any] = load) -> ArgumentParser:
+    """The parser of a config; its groups are the signatures of the functions they go to."""
+    made = ArgumentParser(prog="pyrovae train", exit_on_error=False, allow_abbrev=False)
+    made.add_argument("--seed", type=int, default=0, help="of the initial weights, and of training")
+    if source is not load:
+        made.add_argument("--data.name", type=str, help="the function's import path")
+    made.add_function_arguments(source, "data", skip=NOT_DATA if source is load else {"name"})
+    made.add_argument("--conditional", type=bool, default=False, help="whether the labels are given to the program")
+    made.add_subclass_arguments(Recipe, "program", required=True)
+    made.add_function_arguments(fit, "fit", skip=NOT_FIT)
+    made.add_function_arguments(log_marginal, "evaluate", skip=NOT_EVALUATE)
+    made.set_defaults({"fit.optimizer": OPTIMIZER})
+    return made
 
 
-def _check_classes(tree: Any, trust: Sequence[str]) -> None:
+def _source(tree: Tree, trust: Sequence[str]) -> Callable[..., Any]:
+    """``pyrovae.data.load``, or the function of a trusted package that ``data.name`` names."""
+    data = tree.get("data")
+    name = data.get("name") if isinstance(data, dict) else None
+    if isinstance(name, str) and DOTTED.fullmatch(name) and name.split(".")[0] in trust:
+        function: Callable[..., Any] = find(name, trust)
+        return function
+    return load
+
+
+def _taken_out(tree: Tree, trusted: Sequence[str]) -> Tree:
+    """The options of an objective that is a function: jsonargparse knows arguments of classes only."""
+    objective = tree["fit"].get("objective")
+    if not isinstance(objective, dict) or inspect.isclass(find(str(objective.get("class_path")), trusted)):
+        return {}
+    tree["fit"]["objective"] = objective["class_path"]
+    options: Tree = objective.get("init_args") or {}
+    return options
+
+
+def _options(function: Callable[..., Any]) -> ArgumentParser:
+    made = ArgumentParser(prog="objective", exit_on_error=False, allow_abbrev=False)
+    made.add_function_arguments(function, skip={1})  # the terms
+    return made
+
+
+def _check_keys(tree: Tree, source: Callable[..., Any], trusted: Sequence[str]) -> None:
+    """Refuse unknown keys, at any depth, with the nearest known ones."""
+    sections = {
+        "data": ["name", *_parameters(source, NOT_DATA)],
+        "fit": _parameters(fit, NOT_FIT),
+        "evaluate": _parameters(log_marginal, NOT_EVALUATE),
+    }
+    _check_known("", tree, ["seed", "data", "conditional", "program", "fit", "evaluate"])
+    for section, known in sections.items():
+        options = tree.get(section, {})
+        if not isinstance(options, dict):
+            raise PyrovaeError(f"{section}: expected a mapping of options, got {options!r}")
+        _check_known(f"{section}.", options, known)
+    if isinstance(program := tree.get("program"), str) and not DOTTED.fullmatch(program):
+        raise PyrovaeError(f"program: {program} is no import path such as pyrovae.recipes.Dense")
+    _check_arguments("", tree, trusted)
+
+
+def _check_arguments(where: str, tree: Any, trusted: Sequence[str]) -> None:
+    """Refuse arguments that a class or function does not have."""
+    if isinstance(tree, dict) and isinstance(path := tree.get("class_path"), str):
+        _check_known(f"{where}.", tree, ["class_path", "init_args"])
+        function, arguments = find(path, trusted), tree.get("init_args") or {}
+        if not isinstance(arguments, dict):
+            raise PyrovaeError(f"{where}.init_args: expected a mapping of arguments, got {arguments!r}")
+        if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values()):
+            _check_known(f"{where}.", arguments, _parameters(function), of=path)
+    parts = tree if isinstance(tree, dict) else dict(enumerate(tree)) if isinstance(tree, list) else {}
+    for key, part in parts.items():
+        below = where if key == "init_args" else f"{where}.{key}".lstrip(".")
+        _check_arguments(below, part, trusted)
+
+
+def _check_known(where: str, tree: Tree, known: Sequence[str], of: str = "") -> None:
+    for key in tree:
+        if key not in known:
+            kind = f"no argument of {of}" if of else "no key of a config"
+            hint = nearest(str(key), known) or f"; there are {', '.join(known)}"
+            raise PyrovaeError(f"{where}{key} is {kind}{hint}")
+
+
+def _parameters(function: Callable[..., Any], skip: Collection[str | int] = ()) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name not in skip]
+
+
+def _check_classes(tree: Any, trusted: Sequence[str]) -> None:
     """A class_path must name a class: jsonargparse would call any function there, and some of ours write files."""
-    tree = tree.as_dict() if isinstance(tree, Namespace) else tree
     path = tree.get("class_path") if isinstance(tree, dict) else None
-    if path and not isinstance(find(path, (*TRUSTED, *trust)), type):
+    if path and not isinstance(find(path, trusted), type):
         raise PyrovaeError(f"class_path: {path} is not a class; a function stands by its import path alone")
     for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        _check_classes(part, trust)
+        _check_classes(part, trusted)
 
 
 @contextmanager
@@ -94,63 +200,15 @@ def trusting(packages: Sequence[str]) -> Iterator[None]:
         set_parsing_settings(import_path_denylist=[name for name in packages if name not in TRUSTED])
 
 
-DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")  # what may be an import path
-
-
-def _read(path: Path) -> Any:
+@contextmanager
+def _told(tree: Tree, trusted: Sequence[str]) -> Iterator[None]:
+    """jsonargparse's errors in one line; where an import path is the cause, what ``find`` says of it."""
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Strict)  # a subclass of SafeLoader
-    except OSError as error:
-        raise PyrovaeError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise PyrovaeError(f"{path} is not YAML: {_one_line(str(error))}") from error
-    if not isinstance(tree, dict):
-        raise PyrovaeError(f"{path}: a config is a mapping with keys such as data, program and fit")
-    for key in ("data", "fit", "evaluate"):  # jsonargparse would pass over a number, and read a file of that name
-        if not isinstance(tree.get(key, {}), dict):
-            raise PyrovaeError(f"{path}: {key}: expected a mapping of options, got {tree[key]!r}")
-    return tree
-
-
-class _Strict(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _texts(tree: Any) -> Iterator[str]:
-    """Every text in a tree of YAML."""
-    if isinstance(tree, str):
-        yield tree
-    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        yield from _texts(part)
-
-
-def _values(overrides: Sequence[str]) -> Iterator[str]:
-    """Every text in the values of overrides, which may be YAML themselves."""
-    for word in overrides:
-        value = word.partition("=")[2] if word.startswith("--") else word
-        try:
-            yield from _texts(yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise PyrovaeError(f"{word}: not YAML: {_one_line(str(error))}") from error
-
-
-def _told(text: str, made: ArgumentParser) -> str:
-    """jsonargparse's message in one line, without the types it tried, and with the nearest keys to an unknown one."""
-    line = _one_line(text)
-    line = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", line)
-    line = re.sub(r" - Expected a <class 'NoneType'>.*$", "", line)
-    unknown = re.search(r"(?:unrecognized arguments: --|[Kk]ey ['\"])([\w.]+)", line)
-    known = [action.dest for action in made._actions]
-    if unknown and unknown[1] not in known and (near := difflib.get_close_matches(unknown[1], known, n=2)):
-        line = f"{line}; did you mean {' or '.join(near)}?"
-    return line
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+        yield
+    except argparse.ArgumentError as error:
+        for text in trees.texts(tree):
+            if DOTTED.fullmatch(text) and text in str(error):
+                find(text, trusted)
+        line = " ".join(str(error).split())
+        line = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", line)
+        raise PyrovaeError(re.sub(r" - Expected a <class 'NoneType'>.*$", "", line)) from error

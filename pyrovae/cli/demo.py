@@ -10,7 +10,9 @@ import torch
 
 from pyrovae.cli.evaluate import evaluate
 from pyrovae.cli.experiment import Experiment
-from pyrovae.cli.train import say, train
+from pyrovae.cli.stored import Stored
+from pyrovae.cli.train import train
+from pyrovae.cli.words import say
 
 CONFIG = Path(__file__).with_name("demo.yaml")
 
@@ -21,11 +23,12 @@ def demo(directory: str | None = None, overrides: Sequence[str] = ()) -> Path:
     say("A variational autoencoder on scikit-learn's handwritten digits")
     with _one_thread():
         path = train(experiment, name="demo", directory=directory)
-        evaluate(str(path), device="cpu")
+        evaluate(Stored.at(str(path)), device="cpu")
     say(f"\nIn {path}:")
     for name, what in FILES.items():
         say(f"  {name:<22} {what}")
-    say(f"Next: pyrovae evaluate {path} --num_particles 50000")
+    say(f"Next: pyrovae report {path}")
+    say(f"      pyrovae sample {path}")
     say(f"      pyrovae train {path / 'config.yaml'} --program.prior pyrovae.recipes.Vamp")
     return path
 

@@ -31,16 +31,22 @@ class Experiment:
     """
 
     def __init__(self, path: Path, overrides: Sequence[str] = (), trust: tuple[str, ...] = ()) -> None:
-        self.parser, self.config = configs.parse(path, overrides, trust)
+        self._parsed = configs.parse(path, overrides, trust)
+        self.config: Namespace = self._parsed.values
 
     @property
     def text(self) -> str:
         """The whole config as YAML."""
-        return configs.dump(self.parser, self.config)
+        return self._parsed.text
 
     def data(self) -> Data:
         """The data set, with its labels given where the program is conditional."""
-        data = load(**self.config.data.as_dict())
+        options = self.config.data.as_dict()
+        if self._parsed.load is not load:
+            options.pop("name")
+        data = self._parsed.load(**options)
+        if not isinstance(data, Data):
+            raise PyrovaeError(f"{self.config.data.name} gives a {type(data).__name__}, not a pyrovae.data.Data")
         return data.conditional() if self.config.conditional else data
 
     def program(self, data: Data) -> Any:
@@ -51,7 +57,12 @@ class Experiment:
 
     def fit(self, program: Any, data: Data, directory: Path, callbacks: Sequence[Callback]) -> Run:
         """``pyrovae.fit`` with the config's options."""
-        options = {**vars(self._parts.fit), "optimizer": _unwrapped(self._parts.fit.optimizer)}
+        made = self._parts.fit
+        options = {
+            **vars(made),
+            "objective": self._parsed.objective_of(made.objective),
+            "optimizer": _unwrapped(made.optimizer),
+        }
         return fit(program, data, directory=directory, callbacks=callbacks, seed=self.config.seed, **options)
 
     def evaluate(self, program: Any, split: Split, **options: Any) -> Evidence:
@@ -62,7 +73,7 @@ class Experiment:
     @cached_property
     def _parts(self) -> Namespace:
         try:
-            return self.parser.instantiate(self.config)
+            return self._parsed.parser.instantiate(self.config)
         except (TypeError, ValueError) as error:
             raise PyrovaeError(f"the config cannot be built: {error}") from error
 

@@ -1,6 +1,7 @@
 """Marginal likelihoods, with the diagnostics that say how far to trust them."""
 
+from pyrovae.evidence.comparison import Comparison, compare
 from pyrovae.evidence.importance import EvidenceWarning, log_marginal
 from pyrovae.evidence.result import Draws, Evidence
 
-__all__ = ["Draws", "Evidence", "EvidenceWarning", "log_marginal"]
+__all__ = ["Comparison", "Draws", "Evidence", "EvidenceWarning", "compare", "log_marginal"]

@@ -136,6 +136,7 @@ class Evidence:
             "kind": "lower bound" if self.is_bound else "estimate",
             "num_data": self.num_data,
             "num_particles": self.num_particles,
+            "num_dimensions": self.num_dimensions,
             "seed": self.seed,
             "pareto_k_threshold": self.threshold,
             "share_above_threshold": self.share_unreliable,

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,12 +16,12 @@ import pyro
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from tqdm.auto import tqdm
 
 from pyrovae import gradients, trees
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
 from pyrovae.gradients import Estimate, Estimator, trainable
+from pyrovae.nearest import nearest
 from pyrovae.objectives import Objective, elbo
 from pyrovae.parameters import adopt, floating_dtype, forget, frozen
 from pyrovae.precision import float32_matmul
@@ -30,6 +30,7 @@ from pyrovae.saving import save
 from pyrovae.terms import LogTerms, Terms, log_terms, terms_for
 from pyrovae.training.checks import check_data, check_modules, check_observations
 from pyrovae.training.device import resolve_device
+from pyrovae.training.progress import Bar
 from pyrovae.training.run import Run, claim, describe, environment
 from pyrovae.training.schedules import Schedule
 from pyrovae.training.sources import Source, source
@@ -38,6 +39,7 @@ from pyrovae.trees import Tree
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
 VALIDATION_ROWS = 2048  # rows of one validation batch
+SAVED_EVERY = 60.0  # seconds: what a run that is killed may lose of its weights
 
 
 class Callback(Protocol):
@@ -135,7 +137,7 @@ def fit(
             check_observations(held_out, log_terms(program, *held_out.probe(2)))
         GuardedOptimizer(optimizer, trainable(program), max_grad_norm)  # refuses bad options before the claim
         path = claim(directory)
-        run = Run(program, {"options": describe(options), "environment": environment(), "device": str(target)}, path)
+        run = Run(program, _manifest(options, target, data), path)
         run.write_manifest()
         terms = log_terms if num_particles == 1 else _terms_for(program, train.probe(3))
         estimator = partial(gradient, num_particles=num_particles, terms=terms)
@@ -144,6 +146,11 @@ def fit(
         with _saved_when_interrupted(run):
             trainer.train(callbacks, progress)
     return run
+
+
+def _manifest(options: Mapping[str, Any], device: torch.device, data: Any) -> dict[str, Any]:
+    about = {"data": data.describe()} if isinstance(data, Data) else {}
+    return {"options": describe(options), "environment": environment(), "device": str(device), **about}
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
@@ -167,7 +174,11 @@ def _check_schedules(objective: Objective, rate: Any, schedules: Mapping[str, An
     try:
         inspect.signature(objective).bind(None, **schedules)
     except TypeError as error:
-        raise PyrovaeError(f"the objective cannot be called with the scheduled {list(schedules)}: {error}") from error
+        known = list(inspect.signature(objective).parameters)[1:]
+        near = "".join(nearest(name, known) for name in schedules if name not in known)
+        raise PyrovaeError(
+            f"the objective cannot be called with the scheduled {list(schedules)}: {error}{near}"
+        ) from error
 
 
 def _terms_for(program: nn.Module, probe: tuple[Tree, ...]) -> Terms:
@@ -222,6 +233,7 @@ def _saved_when_interrupted(run: Run) -> Iterator[None]:
         run.stopped = "interrupted"
         if run.directory:
             save(run.program, run.directory / "program.safetensors")
+        run.close()
         raise
 
 
@@ -245,25 +257,27 @@ class _Trainer:
         self.scheduled = {name: torch.zeros((), device=self.device) for name in schedules}
         self.best = -float("inf")
         self.kept = self._weights()
+        self.saved_at = -math.inf
         self.skipped_in_a_row = torch.zeros((), device=self.device)
         self.longest_skip = torch.zeros((), device=self.device)
 
     def train(self, callbacks: Sequence[Callback], progress: bool | None) -> None:
         """All epochs; ends with the kept weights in place."""
         epochs = self.options["epochs"]
-        bar = tqdm(range(epochs), desc="fit", unit="epoch", disable=None if progress is None else not progress)
-        with _validating(False):
-            for epoch in bar:
-                record = self._epoch(epoch)
+        bar = Bar(epochs, self.train_data.num_data, progress)
+        with _validating(False), closing(bar):
+            for epoch in range(epochs):
+                record = self._epoch(epoch, bar)
                 self._keep(epoch, record)
                 self.run.append(record)
-                bar.set_postfix({k: f"{record[k]:.2f}" for k in ("objective", "validation") if k in record})
+                bar.end_epoch(record)
+                self._save_now_and_then()
                 _call(callbacks, self.run)
                 if self._finished(epoch):
                     break
         self._conclude()
 
-    def _epoch(self, epoch: int) -> dict[str, Any]:
+    def _epoch(self, epoch: int, bar: Bar) -> dict[str, Any]:
         start, epochs = time.perf_counter(), self.options["epochs"]
         names = ("objective", "log_px_z", "kl", "grad_norm")
         totals = torch.zeros(len(names) + 2, device=self.device)  # ..., steps skipped, data seen
@@ -271,6 +285,7 @@ class _Trainer:
         for number, batch in enumerate(self.train_data.batches(self.options["batch_size"], shuffle=True)):
             self._set_schedules(epoch + (min(number / steps, 1.0) if steps else 0.0), epochs)
             totals += self._step(batch)
+            bar.advance(trees.num_data(*batch))
         forget(self.run.program)
         self._abort_if_stuck(epoch)
         *sums, skipped, count = totals.tolist()  # the epoch's one synchronisation
@@ -335,6 +350,7 @@ class _Trainer:
         longest = int(self.longest_skip.item())
         self.longest_skip.zero_()
         if longest >= self.options["max_skipped"]:
+            self.run.stopped = "aborted"
             self._conclude()
             raise PyrovaeError(
                 f"{longest} steps in a row had a loss or gradient that is not finite, in epoch {epoch + 1}; training "
@@ -345,11 +361,21 @@ class _Trainer:
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.run.program.state_dict().items()}
 
+    def _save_now_and_then(self) -> None:
+        """The kept weights on disk at the first epoch and about once a minute, whatever ends the process."""
+        if self.run.directory and time.monotonic() - self.saved_at > SAVED_EVERY:
+            latest = self._weights()
+            self.run.program.load_state_dict(self.kept)
+            save(self.run.program, self.run.directory / "program.safetensors")
+            self.run.program.load_state_dict(latest)
+            self.saved_at = time.monotonic()
+
     def _conclude(self) -> None:
         self.run.program.load_state_dict(self.kept)
         self.run.program.eval()
         if self.run.directory:
             save(self.run.program, self.run.directory / "program.safetensors")
+        self.run.close()
 
 
 def _call(callbacks: Sequence[Callback], run: Run) -> None:

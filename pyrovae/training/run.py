@@ -27,9 +27,9 @@ class Run:
         program: the trained program, with the best weights where there was a validation set.
         history: one dict per epoch, as written to ``history.jsonl``: epoch, objective, log_px_z, kl (nats per datum),
             grad_norm, skipped (steps), seconds, the values of the schedules, and validation where there is one.
-        manifest: seed, device, threads, versions, and every option of the run.
+        manifest: seed, device, threads, versions, every option of the run and, of a ``Data``, what it says of itself.
         best_epoch: the epoch whose weights were kept; the last one without validation.
-        stopped: why training ended: "epochs", "patience" or "callback".
+        stopped: why training ended: "epochs", "patience", "callback", "aborted" or "interrupted".
     """
 
     def __init__(self, program: nn.Module, manifest: Record, directory: Path | None) -> None:
@@ -55,6 +55,12 @@ class Run:
         """Write ``manifest.json`` where there is a directory."""
         if self.directory:
             write_atomically(self.directory / "manifest.json", json.dumps(self.manifest, indent=2).encode())
+
+    def close(self) -> None:
+        """Add to the manifest how training ended, and write it."""
+        ending = {"seconds": sum(self.column("seconds")), "best_epoch": self.best_epoch, "stopped": self.stopped}
+        self.manifest |= ending
+        self.write_manifest()
 
     def append(self, record: Record) -> None:
         """Add an epoch's record, and its line in ``history.jsonl``."""

@@ -20,6 +20,10 @@ Batch = tuple[Tree, ...]  # (x, *given)
 class Source(Protocol):
     """Batches for one epoch after another."""
 
+    @property
+    def num_data(self) -> int | None:
+        """How many data an epoch has; None for a stream."""
+
     def num_batches(self, batch_size: int) -> int | None:
         """How many batches an epoch has; None for a stream that does not say."""
 
@@ -37,8 +41,12 @@ class Resident:
     rows: Batch
     draw: Callable[[Tree], Tree]
 
+    @property
+    def num_data(self) -> int:
+        return trees.num_data(*self.rows)
+
     def num_batches(self, batch_size: int) -> int:
-        return -(-trees.num_data(*self.rows) // batch_size)
+        return -(-self.num_data // batch_size)
 
     def batches(self, batch_size: int, *, shuffle: bool) -> Iterator[Batch]:
         size, device = trees.num_data(*self.rows), trees.leaves(self.rows)[0].device
@@ -61,6 +69,7 @@ class Streamed:
     draw: Callable[[Tree], Tree]
     device: torch.device
     dtype: torch.dtype | None
+    num_data = None  # the loader alone knows
 
     def num_batches(self, batch_size: int) -> int | None:
         try:

@@ -1,0 +1,75 @@
+"""What a program draws or reconstructs, as a file for other programs: arrays, a table in the data's units, or text."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from pyrovae.data import Data
+from pyrovae.errors import PyrovaeError
+from pyrovae.saving import write_atomically
+
+SUFFIXES = {"table": ".csv", "tokens": ".txt"}  # by kind of data; of all others .npz
+
+
+def place(output: str | None, usual: Path, data: Data) -> Path:
+    """Where the values go: ``output``, or ``usual`` with the suffix of such data.
+
+    Raises:
+        PyrovaeError: another suffix than that of such data.
+    """
+    suffix = SUFFIXES.get(data.kind, ".npz")
+    path = usual.with_suffix(suffix) if output is None else Path(output)
+    if path.suffix != suffix:
+        raise PyrovaeError(f"--output {path}: values of such data ({data.kind}) are written as {suffix}")
+    return path
+
+
+def write(path: Path, values: Mapping[str, Tensor], data: Data) -> None:
+    """Write tensors of N rows: every one into an ``.npz``, as columns into a ``.csv``, or line by line as text.
+
+    Args:
+        path: of the file, its suffix that of ``place``.
+        values: by name; "x" and "reconstruction" are such as the program sees, and are written in the data's units.
+        data: the data set.
+    """
+    own = {name: _restored(name, value.detach().cpu(), data) for name, value in values.items()}
+    writer = {".csv": _table, ".txt": _text}.get(path.suffix, _arrays)
+    write_atomically(path, writer(own, data))
+
+
+def _restored(name: str, value: Tensor, data: Data) -> Tensor:
+    return data.restore(value) if name in ("x", "reconstruction") else value
+
+
+def _arrays(values: Mapping[str, Tensor], data: Data) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: value.numpy() for name, value in values.items()})
+    return buffer.getvalue()
+
+
+def _table(values: Mapping[str, Tensor], data: Data) -> bytes:
+    """A column per column of the data; those of reconstructions stand behind, and single numbers before."""
+    head, columns = [], []
+    for name, value in values.items():
+        wide = value.dim() > 1
+        head += [f"{c}{'' if name == 'x' else f' ({name})'}" for c in data.columns] if wide else [name]
+        columns += list(value.T.tolist() if wide else [value.tolist()])
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator="\n").writerows([head, *zip(*columns, strict=True)])
+    return buffer.getvalue().encode()
+
+
+def _text(values: Mapping[str, Tensor], data: Data) -> bytes:
+    """A paragraph per row, under a line that says what it is."""
+    texts = {name: value for name, value in values.items() if value.dim() > 1}
+    count = len(next(iter(texts.values())))
+    return "".join(
+        f"=== {row} {name}\n{''.join(data.levels[level] for level in value[row].tolist())}\n"
+        for row in range(count) for name, value in texts.items()
+    ).encode()  # fmt: skip

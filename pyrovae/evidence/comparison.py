@@ -1,0 +1,152 @@
+"""Programs compared datum by datum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.result import Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Differences in log p(x), each program's minus the first's, datum by datum: (K - 1, N) and (K - 1,), nats.
+
+    Data differ in difficulty far more than two programs differ on one datum, so the standard error of the mean
+    difference is several times smaller than that of either mean.
+
+    Attributes:
+        names: of the K programs.
+        evidence: theirs, of the same N data in the same order.
+    """
+
+    names: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+
+    @cached_property
+    def differences(self) -> Tensor:
+        """d_kn = log p_k(x_n) - log p_0(x_n), (K - 1, N); above 0 where the program beats the first."""
+        first, *others = (each.log_prob for each in self.evidence)
+        return torch.stack([other - first for other in others])
+
+    @property
+    def num_data(self) -> int:
+        """N."""
+        return self.evidence[0].num_data
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean difference, (K - 1,)."""
+        return self.differences.mean(-1)
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Of the mean difference, for the population the data come from: sd(d) / sqrt N, (K - 1,); nan for one datum.
+
+        The particles' noise is in the spread of d, so it is in this figure too.
+        """
+        return self.differences.std(-1) / math.sqrt(self.num_data)
+
+    @property
+    def monte_carlo_error(self) -> Tensor:
+        """What other particles would change: sqrt(sum_n (se_kn^2 + se_0n^2)) / N, (K - 1,).
+
+        For independent estimates; a seed that the estimates share makes it, if anything, too large.
+        """
+        first, *others = (each.standard_error.square().sum() for each in self.evidence)
+        return torch.stack([other + first for other in others]).sqrt() / self.num_data
+
+    @property
+    def sampling_error(self) -> Tensor:
+        """What other data would change: the rest of ``standard_error``, (K - 1,)."""
+        return (self.standard_error.square() - self.monte_carlo_error.square()).clamp(min=0).sqrt()
+
+    @property
+    def share_ahead(self) -> Tensor:
+        """The share of data on which the program beats the first, (K - 1,)."""
+        return (self.differences > 0).double().mean(-1)
+
+    @property
+    def share_unreliable(self) -> float:
+        """The share of data with k-hat above its threshold in one of the programs at least."""
+        return torch.stack([each.unreliable for each in self.evidence]).any(0).double().mean().item()
+
+    def summary(self) -> str:
+        """Two readable tables, means and paired differences, and how far to trust them."""
+        lines = [
+            f"log p(x) of {self.num_data:,} data, nats per datum", "",
+            *_table(["", "mean", "Monte Carlo", "sampling", "k-hat too high"], self._mean_rows()), "",
+            *_table([f"against {self.names[0]}", "difference", "standard error", "Monte Carlo", "sampling", "ahead on"],
+                    self._difference_rows()),
+        ]  # fmt: skip
+        return "\n".join([*lines, *self._doubts()])
+
+    def _mean_rows(self) -> list[list[str]]:
+        return [
+            [name, f"{e.mean:.3f}", f"{e.mean_standard_error:.3f}", f"{e.mean_sampling_error:.3f}",
+             f"{100 * e.share_unreliable:.1f} %"]
+            for name, e in zip(self.names, self.evidence, strict=True)
+        ]  # fmt: skip
+
+    def _difference_rows(self) -> list[list[str]]:
+        columns = (self.mean, self.standard_error, self.monte_carlo_error, self.sampling_error, self.share_ahead)
+        figures = zip(*(column.tolist() for column in columns), strict=True)
+        return [
+            [name, f"{mean:+.3f}", *(f"{error:.3f}" for error in errors), f"{100 * ahead:.1f} %"]
+            for name, (mean, *errors, ahead) in zip(self.names[1:], figures, strict=True)
+        ]
+
+    def _doubts(self) -> list[str]:
+        if not self.share_unreliable:
+            return []
+        return [
+            "",
+            f"For {100 * self.share_unreliable:.1f} % of the data k-hat is above its threshold in one of them at least. "
+            "There the figures are lower",
+            "bounds of unknown slack, and the Monte Carlo error understates: more particles make it smaller.",
+        ]
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+
+def compare(*evidence: Evidence, names: Sequence[str] | None = None) -> Comparison:
+    """Compare programs on the same data, each against the first: paired differences with their standard errors.
+
+    Args:
+        evidence: of two programs or more, from ``log_marginal`` on the same data in the same order.
+        names: of the programs; by default "1", "2" and so on.
+
+    Raises:
+        PyrovaeError: fewer than two; of different numbers of data; names that are not one each, or not different.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> data = pv.data.load("digits")
+        >>> x = data.test.x[:8]
+        >>> small, large = (pv.log_marginal(pv.vae(data, latent=size), x, num_particles=50) for size in (2, 8))
+        >>> pv.compare(small, large, names=["small", "large"]).differences.shape
+        torch.Size([1, 8])
+    """
+    if len(evidence) < 2:
+        raise PyrovaeError(f"a comparison needs the evidence of at least two programs; got {len(evidence)}")
+    if len(counts := {each.num_data for each in evidence}) > 1:
+        raise PyrovaeError(f"the evidence is of different numbers of data, {sorted(counts)}: evaluate on the same data")
+    names = [str(number + 1) for number in range(len(evidence))] if names is None else list(names)
+    if len(names) != len(evidence) or len(set(names)) < len(names):
+        raise PyrovaeError(f"{len(evidence)} programs need as many different names; got {names}")
+    return Comparison(tuple(names), evidence)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows in columns: names to the left, figures to the right."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+             for row in (head, *rows)]  # fmt: skip
+    return [line.rstrip() for line in lines]
