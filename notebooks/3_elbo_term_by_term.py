@@ -218,6 +218,7 @@ for beta in BETAS:
 # The table shows distortion, rate, their sum (the negative ELBO), the importance-sampled $\log p(x)$ and the number of
 # active dimensions. The errors are over images.
 
+
 # %%
 def mean_and_error(values):
     """'mean ± standard error over the data' of an (N,) tensor."""

@@ -71,7 +71,9 @@ event = tuple(labelled.event_shape)
 torch.manual_seed(SEED)
 cvae = pv.VAE(
     prior=pv.Conditional(pv.networks.MLP(classes, 64, 2 * LATENT), pv.families.normal),  # p(z | y)
-    decoder=pv.Conditional(pv.networks.GatedMLP([LATENT, classes], *HIDDEN, event), pv.families.bernoulli),  # p(x | z, y)
+    decoder=pv.Conditional(
+        pv.networks.GatedMLP([LATENT, classes], *HIDDEN, event), pv.families.bernoulli
+    ),  # p(x | z, y)
     encoder=pv.Conditional(pv.networks.GatedMLP([event, classes], *HIDDEN, 2 * LATENT), pv.families.normal),
 )
 print(cvae.prior(y[:3]).event_shape, cvae.decoder(torch.zeros(3, LATENT), y[:3]).event_shape)

@@ -54,12 +54,15 @@ warnings.simplefilter("ignore", pv.EvidenceWarning)  # the share of doubtful dat
 #
 # Nothing in this cell is pyrovae's: two networks, `pyro.module`, a plate over the data, two sample sites.
 
+
 # %%
 class MyVAE(nn.Module):
     def __init__(self, latent, hidden=200, pixels=64):
         super().__init__()
         self.latent = latent
-        self.encoder = nn.Sequential(nn.Flatten(-3), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent))
+        self.encoder = nn.Sequential(
+            nn.Flatten(-3), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent)
+        )
         self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, pixels))
 
     def model(self, x):
@@ -127,6 +130,7 @@ report.samples(mine, 40, columns=20, like=test[:1])
 # $$ p(x, z) = p(x \mid z) \sum_k \pi_k\, \mathcal N(z; m_k, I), $$
 #
 # in training and in evaluation alike. Only the model changes:
+
 
 # %%
 class Clustered(MyVAE):
@@ -206,6 +210,7 @@ print(f"log-Jacobian {wine.log_jacobian:.3f} nats")
 # $\Lambda = (I + W^\top \mathrm{diag}(\sigma^{-2}) W)^{-1}$. The guide below can express the mean exactly, the covariance
 # only if it is diagonal; importance sampling mends the rest.
 
+
 # %%
 class FactorAnalysis(nn.Module):
     def __init__(self, columns, latent):
@@ -238,9 +243,7 @@ report.learning_curve(run)
 # step, so agreement means something.
 
 # %%
-estimate = pv.log_marginal(
-    factors, wine.test.x, num_particles=NUM_PARTICLES, seed=SEED, log_jacobian=wine.log_jacobian
-)
+estimate = pv.log_marginal(factors, wine.test.x, num_particles=NUM_PARTICLES, seed=SEED, log_jacobian=wine.log_jacobian)
 with torch.no_grad():
     loc, scale = wine.standardization
     weight, noise = factors.weight.double(), factors.log_scale.double().exp()
@@ -251,7 +254,9 @@ with torch.no_grad():
 apart = (estimate.log_prob - exact) / estimate.standard_error
 print(f"estimate {estimate.mean:.4f} ± {estimate.mean_standard_error:.4f} nats (Monte Carlo)")
 print(f"exact    {exact.mean():.4f} nats")
-print(f"per row  {apart.mean():+.2f} standard errors apart in the mean, sd {apart.std():.2f}; at most {apart.abs().max():.1f}")
+print(
+    f"per row  {apart.mean():+.2f} standard errors apart in the mean, sd {apart.std():.2f}; at most {apart.abs().max():.1f}"
+)
 
 # %% [markdown]
 # **What to look at.** The means agree to about their Monte Carlo error, and the differences per row, in units of their

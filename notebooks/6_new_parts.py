@@ -52,6 +52,7 @@ warnings.simplefilter("ignore", pv.EvidenceWarning)  # the share of doubtful dat
 # A prior is a module whose `forward(*given)` returns a distribution with event shape `(latent,)`. Pyro has all the parts.
 # Of the free matrix `raw` the lower triangle is used, with a positive diagonal.
 
+
 # %%
 class TiltedMixture(pv.priors.Prior):
     def __init__(self, latent, num_components):
@@ -106,6 +107,7 @@ for name, statistic in (("E[z_1 z_2]", lambda z: z[:, 0] * z[:, 1]), ("E[|z|]", 
 # A family is a function of the network's outputs, elementwise; `num_params` says how many outputs per pixel it wants. A
 # class that derives from `pv.families.Family` can also be saved by description. Adding a little to every probability
 # keeps the logarithm finite where the cell holds less than float32 can tell from nothing.
+
 
 # %%
 class DiscretisedLogistic(pv.families.Family):
@@ -175,9 +177,7 @@ parts = {
 vaes, runs, evidences = {}, {}, {}
 for name, (prior, likelihood) in parts.items():
     vaes[name] = program(prior, likelihood)
-    runs[name] = pv.fit(
-        vaes[name], levels_of["train"], validation=levels_of["validation"], epochs=EPOCHS, seed=SEED
-    )
+    runs[name] = pv.fit(vaes[name], levels_of["train"], validation=levels_of["validation"], epochs=EPOCHS, seed=SEED)
     evidences[name] = pv.log_marginal(vaes[name], test, num_particles=NUM_PARTICLES, seed=SEED)
 
 # %% [markdown]

@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names nearest to ``name`` as the end of a sentence; empty where none is near.
+def nearest(name: str, known: Iterable[str], *, where: str = "") -> str:
+    """The known names nearest to ``name``, behind ``where``, as the end of a sentence; empty where none is near.
 
     >>> nearest("epoch", ["epochs", "seed"])
     '; did you mean epochs?'
     """
     names = {each.lower(): each for each in known}
-    return meant([names[near] for near in difflib.get_close_matches(name.lower(), names, n=2)])
+    return meant([where + names[near] for near in difflib.get_close_matches(name.lower(), names, n=2)])
 
 
 def meant(names: Iterable[str]) -> str:

@@ -61,7 +61,9 @@ def row(prior, ev, trained, evaluated):
 
 def main() -> None:
     warnings.simplefilter("ignore", pv.EvidenceWarning)  # the share of doubtful data is a column
-    head = f"{'':20} {'log p(x)':>9} {'Monte Carlo':>12} {'sampling':>9} {'k-hat high':>11} {'training':>12} {'test':>10}"
+    head = (
+        f"{'':20} {'log p(x)':>9} {'Monte Carlo':>12} {'sampling':>9} {'k-hat high':>11} {'training':>12} {'test':>10}"
+    )
     lines, environment = [], {}
     for name in DATA:
         data = pv.data.load(name)

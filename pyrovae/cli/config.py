@@ -21,8 +21,9 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from pyrovae.cli import tree as trees
-from pyrovae.cli.tree import DOTTED, OPTIMIZER, Tree
-from pyrovae.data import load
+from pyrovae.cli.tree import DOTTED, FIT, Tree
+from pyrovae.data import load, names
+from pyrovae.data.own import READERS
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import log_marginal
 from pyrovae.imports import TRUSTED, find
@@ -34,7 +35,7 @@ from pyrovae.training import fit
 # Which arguments of the three functions are no keys of a config.
 NOT_DATA: set[str | int] = {"root", "download"}
 NOT_FIT: set[str | int] = {"program", "data", "validation", "callbacks", "directory", "seed", "draw", "progress"}
-NOT_EVALUATE: set[str | int] = {"program", "x", "given", "num_draws", "progress"}
+NOT_EVALUATE: set[str | int] = {"program", "x", "given", "num_draws", "log_jacobian", "progress"}
 
 
 @dataclass(frozen=True)
@@ -44,28 +45,29 @@ class Parsed:
     Attributes:
         parser, values: of jsonargparse; nothing is built yet.
         load: what the section ``data`` holds the arguments of.
-        objective: options of the objective, where it is a function.
+        objective: options of the objective, where it is a function: their parser, and they.
     """
 
     parser: ArgumentParser
     values: Namespace
     load: Callable[..., Any]
-    objective: Tree
+    objective: tuple[ArgumentParser, Namespace] | None
 
     @property
     def text(self) -> str:
         """The config as YAML, every default written out; it repeats the run."""
-        whole = yaml.safe_load(self.parser.dump(self.values, skip_unset=True))
+        whole = yaml.safe_load(_dumped(self.parser, self.values))
         if self.objective:
-            whole["fit"]["objective"] = {"class_path": whole["fit"]["objective"], "init_args": self.objective}
+            options = yaml.safe_load(_dumped(*self.objective))
+            whole["fit"]["objective"] = {"class_path": whole["fit"]["objective"], "init_args": options}
         return yaml.safe_dump(whole, sort_keys=False)
 
     def objective_of(self, function: Objective) -> Objective:
         """``function`` with its options."""
-        if not self.objective:
+        if self.objective is None:
             return function
-        checked = _options(function)
-        return partial(function, **vars(checked.instantiate(checked.parse_object(self.objective))))
+        made, options = self.objective
+        return partial(function, **vars(made.instantiate(options)))
 
 
 def parse(path: Path, overrides: Sequence[str] = (), trust: tuple[str, ...] = ()) -> Parsed:
@@ -79,12 +81,15 @@ def parse(path: Path, overrides: Sequence[str] = (), trust: tuple[str, ...] = ()
     tree = trees.read(path, overrides, trusted)
     source = _source(tree, trust)
     _check_keys(tree, source, trusted)
-    objective = _taken_out(tree, trusted)
+    _place(tree)
+    options = _taken_out(tree, trusted)
     made = parser(source)
-    with _told(tree, trusted):
+    with _told([tree, options], trusted):
         values = made.parse_object(tree)
-        if objective:
-            _options(find(tree["fit"]["objective"], trusted)).parse_object(objective)
+        objective = None
+        if options:
+            taking = _options(find(tree["fit"]["objective"], trusted))
+            objective = taking, taking.parse_object(options)
     _check_classes(values.as_dict(), trusted)
     return Parsed(made, values, source, objective)
 
@@ -100,7 +105,7 @@ def parser(source: Callable[..., Any] = load) -> ArgumentParser:
     made.add_subclass_arguments(Recipe, "program", required=True)
     made.add_function_arguments(fit, "fit", skip=NOT_FIT)
     made.add_function_arguments(log_marginal, "evaluate", skip=NOT_EVALUATE)
-    made.set_defaults({"fit.optimizer": OPTIMIZER})
+    made.set_defaults({"fit.optimizer": FIT["optimizer"]})
     return made
 
 
@@ -108,10 +113,23 @@ def _source(tree: Tree, trust: Sequence[str]) -> Callable[..., Any]:
     """``pyrovae.data.load``, or the function of a trusted package that ``data.name`` names."""
     data = tree.get("data")
     name = data.get("name") if isinstance(data, dict) else None
-    if isinstance(name, str) and DOTTED.fullmatch(name) and name.split(".")[0] in trust:
-        function: Callable[..., Any] = find(name, trust)
-        return function
-    return load
+    if not isinstance(name, str) or not DOTTED.fullmatch(name) or name in names() or _is_file(name):
+        return load
+    if (package := name.split(".")[0]) not in trust:
+        raise PyrovaeError(f"there is no data set, file or folder {name}; a function of yours needs --trust {package}")
+    function: Callable[..., Any] = find(name, trust)
+    return function
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).exists() or Path(name).suffix.lower() in READERS
+
+
+def _place(tree: Tree) -> None:
+    """A path of data that is there is written whole, so that a run can be evaluated from any other folder."""
+    name = tree.get("data", {}).get("name")
+    if isinstance(name, str) and name not in names() and Path(name).expanduser().exists():
+        tree["data"]["name"] = str(Path(name).expanduser().resolve())
 
 
 def _taken_out(tree: Tree, trusted: Sequence[str]) -> Tree:
@@ -122,6 +140,10 @@ def _taken_out(tree: Tree, trusted: Sequence[str]) -> Tree:
     tree["fit"]["objective"] = objective["class_path"]
     options: Tree = objective.get("init_args") or {}
     return options
+
+
+def _dumped(made: ArgumentParser, values: Namespace) -> str:
+    return str(made.dump(values, skip_unset=True))
 
 
 def _options(function: Callable[..., Any]) -> ArgumentParser:
@@ -167,7 +189,7 @@ def _check_known(where: str, tree: Tree, known: Sequence[str], of: str = "") -> 
     for key in tree:
         if key not in known:
             kind = f"no argument of {of}" if of else "no key of a config"
-            hint = nearest(str(key), known) or f"; there are {', '.join(known)}"
+            hint = nearest(str(key), known, where=where) or f"; there are {', '.join(known)}"
             raise PyrovaeError(f"{where}{key} is {kind}{hint}")
 
 
@@ -201,7 +223,7 @@ def trusting(packages: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _told(tree: Tree, trusted: Sequence[str]) -> Iterator[None]:
+def _told(tree: Any, trusted: Sequence[str]) -> Iterator[None]:
     """jsonargparse's errors in one line; where an import path is the cause, what ``find`` says of it."""
     try:
         yield

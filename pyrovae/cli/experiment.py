@@ -41,6 +41,10 @@ class Experiment:
 
     def data(self) -> Data:
         """The data set, with its labels given where the program is conditional."""
+        return self._data
+
+    @cached_property
+    def _data(self) -> Data:
         options = self.config.data.as_dict()
         if self._parsed.load is not load:
             options.pop("name")
@@ -67,7 +71,8 @@ class Experiment:
 
     def evaluate(self, program: Any, split: Split, **options: Any) -> Evidence:
         """``pyrovae.log_marginal`` with the config's options, and ``options`` over them."""
-        given = {"seed": self.config.seed, **_known(vars(self.config.evaluate)), **_known(options)}
+        units = {"log_jacobian": self.data().log_jacobian}
+        given = {"seed": self.config.seed, **units, **_known(vars(self.config.evaluate)), **_known(options)}
         return log_marginal(program, split.x, *split.given, **given)
 
     @cached_property

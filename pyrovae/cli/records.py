@@ -43,8 +43,8 @@ def read(path: Path, split: str) -> tuple[Evidence, dict[str, Any]]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         tensors = safetensors.torch.load((path / f"{stem(split)}.safetensors").read_bytes())
-        sizes = {"num_particles": record["num_particles"], "num_dimensions": record["num_dimensions"]}
+        about = {name: record[name] for name in ("num_particles", "num_dimensions", "seed", "log_jacobian")}
         bound = record["kind"] == "lower bound"
-        return Evidence(*(tensors[name] for name in PER_DATUM), **sizes, is_bound=bound, seed=record["seed"]), record
+        return Evidence(*(tensors[name] for name in PER_DATUM), **about, is_bound=bound), record
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise PyrovaeError(f"{file} or the tensors beside it are spoilt ({error}): evaluate again") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrovae.cli import records
-from pyrovae.cli.pictures import drawn, of_run
+from pyrovae.cli.pictures import of_run
 from pyrovae.cli.stored import Stored
 from pyrovae.cli.words import say
 from pyrovae.errors import PyrovaeError
@@ -33,7 +33,7 @@ def report(run: Stored, *, split: str = "test", device: str = "auto", output: st
         manifest=run.manifest,
         history=run.history,
         evidence=record,
-        figures=[(picture.heading, picture.caption, picture.draw) for picture, _ in drawn(shown)],
+        figures=[(picture.heading, picture.caption, picture.draw) for picture in shown],
     )
     path = run.path / "report.html" if output is None else Path(output)
     write_atomically(path, page.encode())

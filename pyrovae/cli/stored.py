@@ -67,7 +67,8 @@ class Stored:
         """The data of the run; PyrovaeError where those found now are others."""
         data = self.experiment.data()
         trained_on, found = self.manifest.get("data") or {}, data.describe()
-        if differing := [name for name in trained_on if trained_on[name] != found.get(name)]:
+        about = [key for key in trained_on if key != "name"]  # which may be a path
+        if differing := [key for key in about if trained_on[key] != found.get(key)]:
             raise PyrovaeError(
                 f"the data are not those of the run, they differ in {', '.join(differing)}: set PYROVAE_DATA to where "
                 "those of the run are, or put the files back that it was trained on"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from pyrovae.imports import find
 Tree = dict[str, Any]
 
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")  # what may be an import path
-OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}  # that of ``fit``
+FIT = {  # what ``fit`` takes by default, so that an override can set an argument of it
+    "objective": "pyrovae.objectives.elbo",
+    "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}},
+}
 
 
 def read(path: Path, overrides: Sequence[str], trusted: Sequence[str]) -> Tree:
@@ -33,7 +37,7 @@ def read(path: Path, overrides: Sequence[str], trusted: Sequence[str]) -> Tree:
     tree = _read(path)
     fit = tree.setdefault("fit", {})
     if isinstance(fit, dict):
-        fit.setdefault("optimizer", {**OPTIMIZER, "init_args": dict(OPTIMIZER["init_args"])})
+        tree["fit"] = {**deepcopy(FIT), **fit}
     for keys, value in _pairs(overrides):
         _put(tree, keys, value, trusted)
     return tree

@@ -12,6 +12,10 @@ from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.result import Evidence
+from pyrovae.lines import aligned
+
+MEANS = ["", "mean", "Monte Carlo", "sampling", "k-hat too high"]
+PAIRED = ["difference", "standard error", "Monte Carlo", "sampling", "ahead on"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +85,8 @@ class Comparison:
         """Two readable tables, means and paired differences, and how far to trust them."""
         lines = [
             f"log p(x) of {self.num_data:,} data, nats per datum", "",
-            *_table(["", "mean", "Monte Carlo", "sampling", "k-hat too high"], self._mean_rows()), "",
-            *_table([f"against {self.names[0]}", "difference", "standard error", "Monte Carlo", "sampling", "ahead on"],
-                    self._difference_rows()),
+            *aligned([MEANS, *self._mean_rows()], right=range(1, 5)), "",
+            *aligned([[f"against {self.names[0]}", *PAIRED], *self._difference_rows()], right=range(1, 6)),
         ]  # fmt: skip
         return "\n".join([*lines, *self._doubts()])
 
@@ -143,10 +146,3 @@ def compare(*evidence: Evidence, names: Sequence[str] | None = None) -> Comparis
         raise PyrovaeError(f"{len(evidence)} programs need as many different names; got {names}")
     return Comparison(tuple(names), evidence)
 
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows in columns: names to the left, figures to the right."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-             for row in (head, *rows)]  # fmt: skip
-    return [line.rstrip() for line in lines]

@@ -143,8 +143,7 @@ def fit(
         estimator = partial(gradient, num_particles=num_particles, terms=terms)
         trainer = _Trainer(run, train, held_out, objective, estimator, dict(schedules or {}), options)
         reseed(seed, target)  # again: what was checked before changes nothing
-        with _saved_when_interrupted(run):
-            trainer.train(callbacks, progress)
+        trainer.train(callbacks, progress)
     return run
 
 
@@ -224,19 +223,6 @@ def _probe(program: nn.Module, objective: Objective, probe: tuple[Tree, ...]) ->
     return terms
 
 
-@contextmanager
-def _saved_when_interrupted(run: Run) -> Iterator[None]:
-    """Ctrl-C and SIGTERM (as SystemExit) leave the run's weights on disk, then go on to end the program."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        run.stopped = "interrupted"
-        if run.directory:
-            save(run.program, run.directory / "program.safetensors")
-        run.close()
-        raise
-
-
 class _Trainer:
     """The loop: epochs of guarded steps, validation, and keeping the best weights."""
 
@@ -262,7 +248,21 @@ class _Trainer:
         self.longest_skip = torch.zeros((), device=self.device)
 
     def train(self, callbacks: Sequence[Callback], progress: bool | None) -> None:
-        """All epochs; ends with the kept weights in place."""
+        """All epochs; ends with the kept weights in place, also on Ctrl-C and SIGTERM (as SystemExit)."""
+        try:
+            self._epochs(callbacks, progress)
+        except (KeyboardInterrupt, SystemExit):
+            self.run.stopped = "interrupted"
+            if not self.run.best_epoch:
+                self.kept = self._weights()
+            raise
+        except Exception:
+            self.run.stopped = "aborted"
+            raise
+        finally:
+            self._conclude()
+
+    def _epochs(self, callbacks: Sequence[Callback], progress: bool | None) -> None:
         epochs = self.options["epochs"]
         bar = Bar(epochs, self.train_data.num_data, progress)
         with _validating(False), closing(bar):
@@ -275,7 +275,6 @@ class _Trainer:
                 _call(callbacks, self.run)
                 if self._finished(epoch):
                     break
-        self._conclude()
 
     def _epoch(self, epoch: int, bar: Bar) -> dict[str, Any]:
         start, epochs = time.perf_counter(), self.options["epochs"]
@@ -350,8 +349,6 @@ class _Trainer:
         longest = int(self.longest_skip.item())
         self.longest_skip.zero_()
         if longest >= self.options["max_skipped"]:
-            self.run.stopped = "aborted"
-            self._conclude()
             raise PyrovaeError(
                 f"{longest} steps in a row had a loss or gradient that is not finite, in epoch {epoch + 1}; training "
                 f"is aborted and the weights of epoch {self.run.best_epoch} are in place. Lower the learning rate, set "
