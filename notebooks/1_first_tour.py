@@ -44,6 +44,7 @@ SEED = 0
 
 # %%
 import tempfile
+import warnings
 from pathlib import Path
 
 import pyro
@@ -51,6 +52,8 @@ import torch
 
 import pyrovae as pv
 from pyrovae import report
+
+warnings.simplefilter("ignore", pv.EvidenceWarning)  # what it warns of is printed and explained below
 
 # %% [markdown]
 # ## Data
@@ -109,10 +112,11 @@ run
 
 # %% [markdown]
 # **What to look at.** At the top, the training and validation curves should rise together and flatten out; a
-# validation curve that turns down while training still rises is overfitting. Below are the two parts of the ELBO: how well $x$ is explained, $\mathbb{E}_q[\log p(x \mid z)]$, and what that costs,
-# $\mathrm{KL}(q(z \mid x) \,\|\, p(z))$, the nats of information about $x$ that pass through $z$. Both grow as the
-# latents come into use. The model sees fresh bits at every step while the validation bits are fixed, so the two
-# curves at the top need not coincide even without overfitting.
+# validation curve that turns down while training still rises is overfitting. Below are the two parts of the ELBO: how
+# well $x$ is explained, $\mathbb{E}_q[\log p(x \mid z)]$, and what that costs, $\mathrm{KL}(q(z \mid x) \,\|\, p(z))$,
+# the nats of information about $x$ that pass through $z$. Both grow as the latents come into use. The model sees fresh
+# bits at every step while the validation bits are fixed, so the two curves at the top need not coincide even without
+# overfitting.
 
 # %%
 report.learning_curve(run)

@@ -15,8 +15,8 @@
 # # 2. Swapping priors and likelihoods
 #
 # A swap is cheap to write: another object in a slot. Whether it helps is harder to say, and this notebook is about
-# saying it honestly. First priors are compared, on the same binarized images; then likelihoods, where one must take care
-# that the numbers mean the same thing at all.
+# saying it honestly. First priors are compared, on the same binarized images; then likelihoods, where one must take
+# care that the numbers mean the same thing at all.
 #
 # With the parameters below and one CPU core this takes about ten minutes on MNIST. `DATA = "digits"` takes one.
 
@@ -128,8 +128,8 @@ report.comparison(evidences)
 # $q(z \mid x)$ of a test image, so that the cloud is the aggregated posterior.
 #
 # **What to look at.** The standard normal is one round hill, and the codes are squeezed into it. The mixture and the
-# VampPrior rise where codes are and leave the gaps between classes empty: what is drawn from a gap looks like no class at
-# all.
+# VampPrior rise where codes are and leave the gaps between classes empty: what is drawn from a gap looks like no class
+# at all.
 
 # %%
 planes = {}
@@ -189,7 +189,7 @@ grey_test = dequantize(grey.test.x[:NUM_TEST])
 # network's outputs that returns a distribution.
 
 # %%
-import pyro.distributions as dist  # noqa: E402
+import pyro.distributions as dist
 
 
 def logistic(loc, raw_scale):

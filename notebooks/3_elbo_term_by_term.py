@@ -185,8 +185,8 @@ report.samples(vae, 40, columns=20)
 # ## Why its log-likelihood is undefined
 #
 # Importance sampling divides by $q(z \mid x)$, and a point has no density: $\log q$ is infinite, the ELBO is $-\infty$,
-# and any finite number that a program might print would have dropped that infinity. Nor would a prior fitted to the codes
-# afterwards help by itself: $p(x) = \int p(z)\, p(x \mid z)\, dz$ needs the decoder to be right in a
+# and any finite number that a program might print would have dropped that infinity. Nor would a prior fitted to the
+# codes afterwards help by itself: $p(x) = \int p(z)\, p(x \mid z)\, dz$ needs the decoder to be right in a
 # neighbourhood of each code, not at one point. `log_marginal` says so instead of giving a number:
 
 # %%
@@ -204,8 +204,8 @@ print(evidence.summary())
 #
 # The weight of the KL turns one into the other: $\mathrm{ELBO}_\beta = \mathbb{E}_q \log p(x \mid z) - \beta\,
 # \mathrm{KL}$. Small $\beta$ buys reconstruction (low *distortion*) with information (high *rate*), large $\beta$ saves
-# information; $\beta = 1$ alone maximises a bound on $\log p(x)$. As $\beta \to 0$ the guide's scale shrinks towards the
-# point of the autoencoder.
+# information; $\beta = 1$ alone maximises a bound on $\log p(x)$. As $\beta \to 0$ the guide's scale shrinks towards
+# the point of the autoencoder.
 
 # %%
 programs = {}
@@ -247,8 +247,8 @@ for beta, program in programs.items():
 report.rate_distortion({f"{LATENT} dimensions": points})
 
 # %% [markdown]
-# And the samples of the two ends: with a small $\beta$ the codes leave holes in the prior, as the autoencoder's do; with
-# a large one the samples are plausible and all alike.
+# And the samples of the two ends: with a small $\beta$ the codes leave holes in the prior, as the autoencoder's do;
+# with a large one the samples are plausible and all alike.
 
 # %%
 torch.manual_seed(SEED)

@@ -94,8 +94,8 @@ report.learning_curve(run)
 #
 # Each column is a class, each row a draw of $z$.
 #
-# **What to look at.** Every image should belong to its column's class: the label is not guessed, it is given. What varies
-# down a column is everything else, slant, width, style.
+# **What to look at.** Every image should belong to its column's class: the label is not guessed, it is given. What
+# varies down a column is everything else, slant, width, style.
 
 # %%
 torch.manual_seed(SEED)
@@ -104,8 +104,8 @@ report.conditional_grid(cvae, torch.eye(classes))
 # %% [markdown]
 # ## The log-likelihood given the label
 #
-# As before, with `given` after `x`. It is a different number from $\log p(x)$, and larger: the model was told something.
-# For a program without the label,
+# As before, with `given` after `x`. It is a different number from $\log p(x)$, and larger: the model was told
+# something. For a program without the label,
 
 # %%
 torch.manual_seed(SEED)
@@ -122,9 +122,9 @@ print(log_px_y.summary())
 pv.compare(log_px, log_px_y, names=["log p(x)", "log p(x | y)"])
 
 # %% [markdown]
-# By Bayes' rule $\log p(x \mid y) - \log p(x) = \log p(y \mid x) - \log p(y)$ within one model. If the label can be read
-# off the image, $p(y \mid x) \approx 1$, the label is worth $-\log p(y) = \log 10 \approx 2.3$ nats with ten classes of
-# equal size, and no more. Two different programs may differ by more or less, for each was trained by itself.
+# By Bayes' rule $\log p(x \mid y) - \log p(x) = \log p(y \mid x) - \log p(y)$ within one model. If the label can be
+# read off the image, $p(y \mid x) \approx 1$, the label is worth $-\log p(y) = \log 10 \approx 2.3$ nats with ten
+# classes of equal size, and no more. Two different programs may differ by more or less, for each was trained by itself.
 #
 # ## A classifier by Bayes' rule
 #
@@ -173,8 +173,8 @@ report.images(x[wrong] if len(wrong) else x[:1], columns=12)
 # %% [markdown]
 # ## Back to the unconditional likelihood
 #
-# The same numbers give the marginal over the labels, $p(x) = \sum_y p(x \mid y)\, p(y)$, which *can* be compared with the
-# program that never saw a label: one density of the same data.
+# The same numbers give the marginal over the labels, $p(x) = \sum_y p(x \mid y)\, p(y)$, which *can* be compared with
+# the program that never saw a label: one density of the same data.
 
 # %%
 marginal = log_joint.logsumexp(1)
@@ -184,5 +184,6 @@ print(f"without labels   {log_px.mean:.3f} ± {log_px.mean_sampling_error:.3f} n
 print(f"per image        {difference.mean():+.3f} ± {difference.std() / math.sqrt(len(x)):.3f} nats")
 
 # %% [markdown]
-# The errors are over images. A conditional VAE summed over its labels is a mixture of $K$ VAEs that share their networks;
-# whether that explains images better than one VAE is what the last line answers, for this budget and this seed.
+# The errors are over images. A conditional VAE summed over its labels is a mixture of $K$ VAEs that share their
+# networks; whether that explains images better than one VAE is what the last line answers, for this budget and this
+# seed.

@@ -32,7 +32,6 @@ NUM_TEST = 400
 SEED = 0
 
 # %%
-import math
 import tempfile
 import warnings
 from pathlib import Path
@@ -156,8 +155,8 @@ pv.compare(by_fit, by_clusters, names=["one normal", "clusters"])
 # %% [markdown]
 # Where `pyro.module` is missing, as here, `fit` still trains every parameter of the module. Stock SVI would not.
 #
-# **What to look at.** The centres of the clusters, decoded. If they have come to stand for kinds of digits, the prior has
-# learned something about the data that one normal cannot say.
+# **What to look at.** The centres of the clusters, decoded. If they have come to stand for kinds of digits, the prior
+# has learned something about the data that one normal cannot say.
 
 # %%
 with torch.no_grad():
@@ -180,8 +179,8 @@ print(path.read_text()[:400])
 # `load` reads it by its path. The rows are split by a seed; `label` names the column that is not data.
 #
 # Proline is counted in hundreds and hue in tenths, so the columns are standardised, $x = (v - m) / s$, with mean and
-# standard deviation of the *training* rows. Networks like that. Log-likelihoods do not stay the same: a density in units
-# of $s$ is not a density in the file's units. By the change of variables,
+# standard deviation of the *training* rows. Networks like that. Log-likelihoods do not stay the same: a density in
+# units of $s$ is not a density in the file's units. By the change of variables,
 #
 # $$
 # \log p_\text{own}(v) = \log p(x) + \log\left|\det \frac{\partial x}{\partial v}\right|
@@ -207,8 +206,8 @@ print(f"log-Jacobian {wine.log_jacobian:.3f} nats")
 # $$
 #
 # and its posterior is normal with a linear mean and the *same* covariance for all $x$:
-# $\Lambda = (I + W^\top \mathrm{diag}(\sigma^{-2}) W)^{-1}$. The guide below can express the mean exactly, the covariance
-# only if it is diagonal; importance sampling mends the rest.
+# $\Lambda = (I + W^\top \mathrm{diag}(\sigma^{-2}) W)^{-1}$. The guide below can express the mean exactly, the
+# covariance only if it is diagonal; importance sampling mends the rest.
 
 
 # %%
@@ -239,8 +238,8 @@ report.learning_curve(run)
 
 # %% [markdown]
 # Now the check. The estimate is computed from the standardised rows, with the log-Jacobian; the exact value from the
-# numbers as they stand in the file, under the multivariate normal that the fitted model is in those units. They share no
-# step, so agreement means something.
+# numbers as they stand in the file, under the multivariate normal that the fitted model is in those units. They share
+# no step, so agreement means something.
 
 # %%
 estimate = pv.log_marginal(factors, wine.test.x, num_particles=NUM_PARTICLES, seed=SEED, log_jacobian=wine.log_jacobian)
@@ -255,7 +254,7 @@ apart = (estimate.log_prob - exact) / estimate.standard_error
 print(f"estimate {estimate.mean:.4f} ± {estimate.mean_standard_error:.4f} nats (Monte Carlo)")
 print(f"exact    {exact.mean():.4f} nats")
 print(
-    f"per row  {apart.mean():+.2f} standard errors apart in the mean, sd {apart.std():.2f}; at most {apart.abs().max():.1f}"
+    f"per row  {apart.mean():+.2f} ± {apart.std() / len(apart) ** 0.5:.2f} standard errors apart, sd {apart.std():.2f}"
 )
 
 # %% [markdown]
@@ -279,8 +278,9 @@ nonlinear = pv.log_marginal(vae, wine.test.x, num_particles=NUM_PARTICLES, seed=
 pv.compare(estimate, nonlinear, names=["factor analysis", "VAE"])
 
 # %% [markdown]
-# **What to look at.** How each column of samples is distributed beside that of the training rows, in standard deviations
-# from the mean. Widths agree by construction; look for skewness and for second humps that a normal noise smooths over.
+# **What to look at.** How each column of samples is distributed beside that of the training rows, in standard
+# deviations from the mean. Widths agree by construction; look for skewness and for second humps that a normal noise
+# smooths over.
 
 # %%
 torch.manual_seed(SEED)

@@ -49,8 +49,8 @@ warnings.simplefilter("ignore", pv.EvidenceWarning)  # the share of doubtful dat
 #
 # $$ p(z) = \sum_{k=1}^K \pi_k\, \mathcal N\big(z;\, m_k,\, L_k L_k^\top\big). $$
 #
-# A prior is a module whose `forward(*given)` returns a distribution with event shape `(latent,)`. Pyro has all the parts.
-# Of the free matrix `raw` the lower triangle is used, with a positive diagonal.
+# A prior is a module whose `forward(*given)` returns a distribution with event shape `(latent,)`. Pyro has all the
+# parts. Of the free matrix `raw` the lower triangle is used, with a positive diagonal.
 
 
 # %%
@@ -71,8 +71,8 @@ class TiltedMixture(pv.priors.Prior):
 # ### Is it right?
 #
 # Two things must hold of any prior. Its density integrates to one, here over a fine grid in two dimensions. And its
-# samples follow its density, here checked by two moments that the density gives on the same grid. The samples' means have
-# standard errors, so the check is: how many standard errors apart? More than four would be a mistake.
+# samples follow its density, here checked by two moments that the density gives on the same grid. The samples' means
+# have standard errors, so the check is: how many standard errors apart? More than four would be a mistake.
 
 # %%
 torch.manual_seed(SEED)
@@ -96,8 +96,9 @@ for name, statistic in (("E[z_1 z_2]", lambda z: z[:, 0] * z[:, 1]), ("E[|z|]", 
 # ## A likelihood: the discretised logistic
 #
 # Pixels of the digits are whole numbers $k = 0, \dots, 16$. A likelihood for such data should be a probability of each
-# level, yet know that 7 is close to 8, which a plain categorical does not. The discretised logistic (Kingma et al. 2016;
-# Salimans et al. 2017) cuts a logistic density into cells around the levels, the outermost of which reach to infinity:
+# level, yet know that 7 is close to 8, which a plain categorical does not. The discretised logistic (Kingma et al.
+# 2016; Salimans et al. 2017) cuts a logistic density into cells around the levels, the outermost of which reach to
+# infinity:
 #
 # $$
 # P(k) = \sigma\!\Big(\frac{k + \frac12 - m}{s}\Big) - \sigma\!\Big(\frac{k - \frac12 - m}{s}\Big),
@@ -196,8 +197,8 @@ print(f"\n{pv.compare(*evidences.values(), names=list(evidences))}")
 report.comparison(evidences)
 
 # %% [markdown]
-# **What to look at.** The contours hold 20 to 95 % of the learned prior, the points are draws from $q(z \mid x)$ of test
-# images. The components should have turned to lie along the streaks that the points form.
+# **What to look at.** The contours hold 20 to 95 % of the learned prior, the points are draws from $q(z \mid x)$ of
+# test images. The components should have turned to lie along the streaks that the points form.
 
 # %%
 best = vaes["logistic, tilted"]

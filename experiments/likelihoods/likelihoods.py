@@ -169,7 +169,8 @@ def row(name, ev, run, trained, evaluated):
     errors = f"{ev.mean_standard_error * bits:12.4f} {ev.mean_sampling_error * bits:9.4f}"
     skipped = sum(run.column("skipped"))
     doubt = f"{100 * ev.share_unreliable:9.1f} %"
-    return f"{name:22} {ev.bits_per_dim:8.4f} {errors} {doubt} {run.best_epoch:6} {skipped:8} {trained:6.0f} s {evaluated:5.0f} s"
+    effort = f"{run.best_epoch:6} {skipped:8} {trained:6.0f} s {evaluated:5.0f} s"
+    return f"{name:22} {ev.bits_per_dim:8.4f} {errors} {doubt} {effort}"
 
 
 def main() -> None:
@@ -191,9 +192,10 @@ def main() -> None:
         title = f"{name}, {len(ev.log_prob):,} test images of {ev.num_dimensions} pixels, {EPOCHS[name]} epochs"
         lines += [title, "", head, *rows, "", "Paired, in nats per image:", str(comparison), ""]
     setting = [
-        f"Batch {BATCH}, Adam at {RATE:g} with a cosine schedule; gated layers {HIDDEN}, latent {LATENT}; the epoch with the",
-        f"best validation is kept; {PARTICLES:,} particles, seed {SEED}. Figures are lower bounds on log P (upper in bits);",
-        "the normals, densities of dequantized values, are in addition bounded by Jensen's inequality, one draw of noise.",
+        f"Batch {BATCH}, Adam at {RATE:g} with a cosine schedule; gated layers {HIDDEN}, latent {LATENT}; the epoch",
+        f"with the best validation is kept; {PARTICLES:,} particles, seed {SEED}. Figures are lower bounds on log P,",
+        "so upper ones in bits; the normals, densities of dequantized values, are bounded by Jensen's inequality too,",
+        "with one draw of noise.",
         "Knowing nothing costs 8 bits.",
         f"command: {COMMAND}",
         "versions: " + ", ".join(f"{key} {value}" for key, value in environment.items()),

@@ -28,6 +28,10 @@ TEST, PARTICLES = 1000, 500
 DRAWS = 20  # of z per image, for rate and distortion
 SEED = 0
 COMMAND = "OMP_NUM_THREADS=1 python experiments/rate_distortion/rate_distortion.py"
+COLUMNS = {
+    **dict.fromkeys(("rate", "distortion", "-ELBO", "log p(x)"), 16),
+    **{"active": 7, "Monte Carlo": 12, "k-hat high": 11, "time": 6},
+}
 
 
 def train(data, latent, beta):
@@ -64,11 +68,10 @@ def main() -> None:
     warnings.simplefilter("ignore", pv.EvidenceWarning)  # the share of doubtful data is a column
     data = pv.data.load(DATA)
     x = data.test.x[:TEST]
-    columns = ("rate", "distortion", "-ELBO", "log p(x)")
     lines = [
         f"{DATA}, first {len(x):,} test images; nats, with the standard error over images",
         "",
-        f"latent  beta {' '.join(f'{c:>16}' for c in columns)} {'active':>7} {'Monte Carlo':>12} {'k-hat high':>11} {'time':>6}",
+        "latent  beta " + " ".join(f"{name:>{width}}" for name, width in COLUMNS.items()),
     ]
     curves, environment = {}, {}
     for latent in LATENTS:
@@ -89,8 +92,9 @@ def main() -> None:
     lines += [
         "",
         f"{EPOCHS} epochs of batch {BATCH}, Adam at {RATE:g} with a cosine schedule, gated layers {HIDDEN}, dynamic",
-        f"binarization; {DRAWS} draws for rate and distortion, {PARTICLES:,} particles for log p(x), seed {SEED}. log p(x) is a lower",
-        "bound in expectation; its Monte Carlo error stands in a column of its own. Time is of training and test.",
+        f"binarization; {DRAWS} draws for rate and distortion, {PARTICLES:,} particles for log p(x), seed {SEED}.",
+        "log p(x) is a lower bound in expectation; its Monte Carlo error stands in a column of its own. Time is of",
+        "training and test.",
         f"command: {COMMAND}",
         "versions: " + ", ".join(f"{key} {value}" for key, value in environment.items()),
     ]

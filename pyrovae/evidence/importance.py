@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
@@ -62,8 +62,8 @@ def log_marginal(
         ``log_prob`` is the raw log-mean-exp: E[log p-hat] <= log p(x), a lower bound in expectation.
 
     Raises:
-        PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles below 1; a guide that gives points, as a plain
-            autoencoder's does, which has no density.
+        PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles below 1; a guide that gives points, as
+            an autoencoder's does, which have no density.
 
     Warns:
         EvidenceWarning: data whose k-hat is above the threshold, whose weights are all zero, or are no numbers.
@@ -109,8 +109,8 @@ def _check_density(program: Any, probe: list[Tree]) -> None:
         latents = log_terms(program, *probe).latents
     if points := [name for name, site in latents.items() if _is_point(site.q) and not _is_point(site.p)]:
         raise PyrovaeError(
-            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z, so log p(x) "
-            "cannot be estimated by importance sampling, and the ELBO is minus infinity. Use a guide with a density, such "
+            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z, so the "
+            "ELBO is minus infinity and importance sampling cannot estimate log p(x). Use a guide with a density, such "
             "as pyrovae.families.normal"
         )
 

@@ -673,7 +673,7 @@ def test_scaled_and_subsampled_programs_are_refused() -> None:
 
 
 def test_a_guide_without_a_density_is_refused() -> None:
-    """A plain autoencoder: Delta says log q = 0, so that without a check all weights would be equal and no error shown."""
+    """An autoencoder: Delta says log q = 0, so that without a check all weights would be equal and the error zero."""
     encoder = pv.Conditional(pv.networks.MLP(4, 8, 2), dist.Delta)
     decoder = pv.Conditional(pv.networks.MLP(2, 8, 4), pv.families.bernoulli)
     with pytest.raises(pv.PyrovaeError, match="a point has no density"):
