@@ -25,6 +25,7 @@ DATA = "mnist"  # or "fashion_mnist", or "digits"
 LATENT = 20
 HIDDEN = (300, 300)
 EPOCHS = 10
+BATCH = 128
 NUM_COMPONENTS = 100  # of the mixture of normals, and pseudo-inputs of the VampPrior
 NUM_PARTICLES = 500
 NUM_TEST = 500
@@ -77,7 +78,7 @@ priors = {
 
 def trained(program, data, **options):
     """The program after training: the same budget for each."""
-    pv.fit(program, data, epochs=EPOCHS, gradient=pv.gradients.path, seed=SEED, **options)
+    pv.fit(program, data, epochs=EPOCHS, batch_size=BATCH, gradient=pv.gradients.path, seed=SEED, **options)
     return program
 
 

@@ -33,6 +33,7 @@ DATA = "mnist"  # or "fashion_mnist", or "digits"
 LATENT = 20
 HIDDEN = (300,)
 EPOCHS = 10
+BATCH = 128
 BETAS = (0.25, 0.5, 1.0, 2.0, 4.0)
 NUM_PARTICLES = 500
 NUM_TEST = 500
@@ -58,7 +59,7 @@ test, labels = data.test.x[:NUM_TEST], data.test.labels[:NUM_TEST]
 # %%
 torch.manual_seed(SEED)
 vae = pv.vae(data, latent=LATENT, hidden=HIDDEN)
-run = pv.fit(vae, data, epochs=EPOCHS, seed=SEED)
+run = pv.fit(vae, data, epochs=EPOCHS, batch_size=BATCH, seed=SEED)
 report.learning_curve(run)
 
 # %% [markdown]
@@ -128,7 +129,7 @@ report.active_units(vae, test)
 # %%
 torch.manual_seed(SEED)
 ae = pv.vae(data, latent=LATENT, hidden=HIDDEN, posterior=dist.Delta)
-pv.fit(ae, data, objective=partial(pv.objectives.elbo, beta=0.0), epochs=EPOCHS, seed=SEED)
+pv.fit(ae, data, objective=partial(pv.objectives.elbo, beta=0.0), epochs=EPOCHS, batch_size=BATCH, seed=SEED)
 
 # %% [markdown]
 # It reconstructs better, as it must: nothing else was asked of it.
@@ -212,7 +213,14 @@ programs = {}
 for beta in BETAS:
     torch.manual_seed(SEED)
     programs[beta] = pv.vae(data, latent=LATENT, hidden=HIDDEN)
-    pv.fit(programs[beta], data, objective=partial(pv.objectives.elbo, beta=beta), epochs=EPOCHS, seed=SEED)
+    pv.fit(
+        programs[beta],
+        data,
+        objective=partial(pv.objectives.elbo, beta=beta),
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        seed=SEED,
+    )
 
 # %% [markdown]
 # The table shows distortion, rate, their sum (the negative ELBO), the importance-sampled $\log p(x)$ and the number of

@@ -34,6 +34,7 @@ DATA = "mnist"  # or "fashion_mnist", or "digits"
 LATENT = 20
 HIDDEN = (300, 300)
 EPOCHS = 15
+BATCH = 128
 NUM_PARTICLES = 200
 NUM_TEST = 500
 SEED = 0
@@ -86,7 +87,7 @@ print(cvae.prior(y[:3]).event_shape, cvae.decoder(torch.zeros(3, LATENT), y[:3])
 # %%
 torch.manual_seed(SEED)
 cvae = pv.vae(labelled, latent=LATENT, hidden=HIDDEN, prior=pv.recipes.ConditionalNormal())
-run = pv.fit(cvae, labelled, epochs=EPOCHS, gradient=pv.gradients.path, seed=SEED)
+run = pv.fit(cvae, labelled, epochs=EPOCHS, batch_size=BATCH, gradient=pv.gradients.path, seed=SEED)
 report.learning_curve(run)
 
 # %% [markdown]
@@ -110,7 +111,7 @@ report.conditional_grid(cvae, torch.eye(classes))
 # %%
 torch.manual_seed(SEED)
 vae = pv.vae(data, latent=LATENT, hidden=HIDDEN)
-pv.fit(vae, data, epochs=EPOCHS, gradient=pv.gradients.path, seed=SEED)
+pv.fit(vae, data, epochs=EPOCHS, batch_size=BATCH, gradient=pv.gradients.path, seed=SEED)
 log_px = pv.log_marginal(vae, x, num_particles=NUM_PARTICLES, seed=SEED)
 log_px_y = pv.log_marginal(cvae, x, y, num_particles=NUM_PARTICLES, seed=SEED)
 print(log_px_y.summary())
