@@ -1,6 +1,6 @@
 """pyrovae: variational autoencoders as Pyro programs."""
 
-from pyrovae import data, families, gradients, networks, objectives, priors, recipes
+from pyrovae import data, families, gradients, networks, objectives, priors, readings, recipes
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
@@ -39,6 +39,7 @@ __all__ = [
     "networks",
     "objectives",
     "priors",
+    "readings",
     "recipes",
     "reconstruct",
     "sample",

@@ -16,7 +16,7 @@ not know whether it serves a vector or an image::
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyro.distributions as dist
 import torch
@@ -27,6 +27,7 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.recorded import Recorded
 
 MIN_SCALE = 1e-4  # keeps the density of a normal finite when its network drives the scale to zero
+MIN_RATE = 1e-6  # keeps a count finite in log-density where the network says that it never occurs
 
 
 def positive(raw: Tensor) -> Tensor:
@@ -94,13 +95,19 @@ class FixedScaleNormal(Family):
 
 
 class SharedScaleNormal(Family):
-    """Normal(loc, scale) with one learned scale shared by all elements and data (Rybkin et al. 2021, sigma-VAE)."""
+    """Normal(loc, scale) with a learned scale shared by all data (Rybkin et al. 2021, sigma-VAE).
 
-    def __init__(self, initial_scale: float = 1.0) -> None:
+    Args:
+        initial_scale: where the scale starts.
+        shape: of the scale, broadcast against the event: () for one that all elements share, (D,) for one for each
+            column of a table.
+    """
+
+    def __init__(self, initial_scale: float = 1.0, *, shape: Sequence[int] = ()) -> None:
         super().__init__()
         if not initial_scale > MIN_SCALE:
             raise PyrovaeError(f"the initial scale must exceed {MIN_SCALE}; got {initial_scale}")
-        self.raw_scale = nn.Parameter(torch.tensor(inverse_positive(initial_scale)))
+        self.raw_scale = nn.Parameter(torch.full(tuple(shape), inverse_positive(initial_scale)))
 
     def forward(self, loc: Tensor) -> TorchDistribution:
         return dist.Normal(loc, positive(self.raw_scale))
@@ -123,5 +130,21 @@ class Categorical(Family):
         return mean.new_zeros(self.num_params * mean.shape[0], *mean.shape[1:])
 
 
+class Poisson(Family):
+    """Poisson(rate) for counts x = 0, 1, 2, ...; rate = softplus(raw) + 1e-6.
+
+    log p = x log rate - rate - log x!, nats. A softplus and not an exponential, whose density overflows.
+    """
+
+    def forward(self, raw: Tensor) -> TorchDistribution:
+        return dist.Poisson(nn.functional.softplus(raw) + MIN_RATE)
+
+    def params_at(self, mean: Tensor) -> Tensor:
+        """The raw number whose softplus is the mean, which is kept above .001."""
+        mean = mean.clamp(min=0.001)
+        return mean + torch.log(-torch.expm1(-mean))
+
+
 bernoulli = Bernoulli()
 normal = Normal()
+poisson = Poisson()

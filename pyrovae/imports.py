@@ -17,7 +17,7 @@ from pyrovae.nearest import meant
 TRUSTED = ("pyrovae", "torch.nn", "torch.optim")
 
 # Where a name without its path, or with a wrong one, may have been meant.
-PLACES = ("data", "recipes", "objectives", "gradients", "priors", "families", "networks", "schedules")
+PLACES = ("data", "recipes", "objectives", "gradients", "priors", "families", "networks", "readings", "schedules")
 
 
 def find(path: str, trusted: Sequence[str] | None) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.distributions import constraints
 
-from pyrovae import families, networks, priors
+from pyrovae import families, networks, priors, readings
 from pyrovae.conditional import Conditional
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
@@ -34,6 +34,8 @@ class Vamp(PriorRecipe):
 
     def __call__(self, encoder: Conditional, data: Data) -> nn.Module:
         split, count = data.train, self.num_pseudo_inputs
+        if not split.x.is_floating_point():
+            raise PyrovaeError("pseudo-inputs are learned real numbers, and these data are tokens: use another prior")
         return priors.VampPrior(encoder, (split.x[:count], *(g[:count] for g in split.given)))
 
 
@@ -69,8 +71,8 @@ class Dense(Recipe):
         latent: the dimension of z.
         hidden: the hidden widths of the encoder; the decoder mirrors them.
         prior: a prior, or a recipe such as ``recipes.Vamp(500)``; standard normal by default.
-        likelihood: the decoder's family; by default bernoulli for binarized data and a normal with a learned shared
-            scale for grey values.
+        likelihood: the decoder's family. By default bernoulli for bits, a normal with one learned scale for grey values
+            and with one for each column of a table, categorical for tokens, poisson for counts.
         posterior: the encoder's family; by default a normal with a scale per element.
         network: ``networks.GatedMLP`` or ``networks.MLP``.
     """
@@ -84,7 +86,7 @@ class Dense(Recipe):
 
     def __call__(self, data: Data) -> VAE:
         shapes = _Shapes(data, self.latent, self.likelihood, self.posterior)
-        encoder = self.network(shapes.encoder_in, *self.hidden, shapes.encoder_out)
+        encoder = shapes.reading(self.network(shapes.encoder_in, *self.hidden, shapes.encoder_out))
         decoder = self.network(shapes.decoder_in, *reversed(self.hidden), shapes.decoder_out)
         return shapes.program(self.prior, encoder, decoder)
 
@@ -151,14 +153,18 @@ class _Shapes:
         self.likelihood = likelihood or _default_likelihood(data)
         self.posterior = posterior or families.normal
         given, event = _given_shapes(data), tuple(data.event_shape)
-        self.encoder_in: list[networks.Shape] = [event, *given]
+        self.encoder_in: list[networks.Shape] = [(*event, data.num_levels) if data.num_levels else event, *given]
         self.encoder_out = families.num_params(self.posterior) * latent
         self.decoder_in: list[networks.Shape] = [latent, *given]
         self.decoder_out = (families.num_params(self.likelihood) * event[0], *event[1:])
 
-    def program(
-        self, prior: nn.Module | PriorRecipe | None, encoder: networks.Network, decoder: networks.Network
-    ) -> VAE:
+    def reading(self, net: networks.Network) -> nn.Module:
+        """The encoder's network, with x read as its kind asks for."""
+        if self.data.num_levels:
+            return readings.OneHot(net, self.data.num_levels)
+        return readings.LogCounts(net) if self.data.kind == "counts" else net
+
+    def program(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: networks.Network) -> VAE:
         """The parts put together, the decoder starting at the training mean."""
         if isinstance(self.likelihood, Family):  # a plain function does not say where to start
             decoder.start_at(self.likelihood.params_at(self.data.mean))
@@ -179,4 +185,11 @@ def _latent(encoder: Conditional) -> int:
 
 
 def _default_likelihood(data: Data) -> Family:
-    return families.bernoulli if data.support is constraints.boolean else families.SharedScaleNormal()
+    if data.support is constraints.boolean:
+        return families.bernoulli
+    if data.num_levels:
+        return families.Categorical(data.num_levels)
+    if data.kind == "counts":
+        return families.poisson
+    # A scale for each element would let the density grow without bound where a column repeats a value.
+    return families.SharedScaleNormal(shape=data.event_shape if data.kind == "table" else ())

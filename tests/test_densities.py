@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
@@ -72,6 +73,28 @@ def test_families_are_the_textbook_densities(double: None) -> None:
     logits = torch.stack([a, b, torch.zeros(50)], -1)
     chosen = families.Categorical(3)(*logits.unbind(-1)).log_prob(torch.full((50,), 1.0))
     close(chosen, b - logits.exp().sum(-1).log())
+    columns = torch.tensor([0.2, 3.0])
+    per_column = families.SharedScaleNormal(shape=(2,))
+    per_column.raw_scale.data = torch.log(torch.expm1(columns - 1e-4))
+    pair = per_column(torch.stack([a, a], -1)).log_prob(torch.stack([x, x], -1))
+    close(pair, torch.stack([normal(scale) for scale in columns], -1))
+
+
+SOFTPLUS = torch.tensor([math.log1p(math.exp(-1.0)), math.log1p(math.exp(2.0))]).double()
+
+
+def test_poisson_is_scipys(double: None) -> None:
+    """log p against scipy.stats at rates from 1e-6 to 60, and the rate a softplus; it sums to one."""
+    raw = torch.linspace(-15.0, 60.0, 31)
+    p = pv.families.poisson(raw)
+    x = torch.arange(300.0)[:, None]
+    rate = np.logaddexp(0.0, raw.numpy()) + 1e-6
+    torch.testing.assert_close(p.log_prob(x), torch.from_numpy(stats.poisson(rate).logpmf(x.numpy())))
+    torch.testing.assert_close(p.log_prob(x).logsumexp(0), torch.zeros(31), rtol=0, atol=1e-12)
+    torch.manual_seed(0)
+    assert_mean(pv.families.poisson(torch.tensor([-1.0, 2.0])).sample((20_000,)), SOFTPLUS)
+    mean = torch.tensor([0.002, 0.5, 70.0])
+    torch.testing.assert_close(pv.families.poisson(pv.families.poisson.params_at(mean)).mean, mean, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("name", DISCRETE)
@@ -146,6 +169,7 @@ def test_extreme_network_outputs_stay_finite(raw: float) -> None:
     for p in [
         pv.families.normal(zero, extreme),
         pv.families.bernoulli(extreme),
+        pv.families.poisson(extreme),
         pv.families.Categorical(2)(extreme, zero),
         dist.Normal(zero, pv.families.positive(extreme)),
     ]:

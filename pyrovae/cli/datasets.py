@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pyrovae.cli.words import say
-from pyrovae.data import listing, names, verify
-from pyrovae.data.listing import Listed
+from pyrovae.data import Listed, listing, names, verify
 from pyrovae.data.unknown import check_known
 from pyrovae.lines import aligned
 

@@ -1,21 +1,27 @@
 """MNIST and Fashion-MNIST, from the IDX files that torchvision knows."""
 
-import hashlib
 import os
 
-import torch
+from torch import Tensor
 
 from pyrovae.data import files
-from pyrovae.data.binarization import binarize, check_binarization
+from pyrovae.data.binarization import check_binarization
 from pyrovae.data.idx import parse_gz
-from pyrovae.data.splits import Data, Split, check_counts, check_validation
+from pyrovae.data.partition import Share, held_out
+from pyrovae.data.pixels import as_grey, digest, image_data
+from pyrovae.data.splits import Data, check_counts
+
+GARMENTS = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"
+)  # fmt: skip
+DIGITS = tuple(str(i) for i in range(10))
 
 
 def mnist(
     *,
     binarization: str = "dynamic",
     seed: int = 0,
-    validation: int = 10_000,
+    validation: Share = 10_000,
     root: str | os.PathLike[str] | None = None,
     download: bool = True,
 ) -> Data:
@@ -27,7 +33,8 @@ def mnist(
     Args:
         binarization: "dynamic", "static" or "none"; see :class:`Data`.
         seed: of the bits drawn at loading. The global random state is not touched.
-        validation: how many of the 60,000 official training images are held out. The test split does not depend on it.
+        validation: how many of the 60,000 official training images are held out; a float is a fraction of them. The
+            test split does not depend on it.
         root: a folder with ``MNIST/raw/*.gz`` or ``torchvision/MNIST/raw/*.gz``, only read; else that of the
             environment variable PYROVAE_DATA.
         download: whether files that are neither there nor in the cache may be downloaded into the cache.
@@ -36,14 +43,14 @@ def mnist(
         PyrovaeError: an unknown binarization; a validation split that is empty or leaves nothing to train on; a file
             that is absent, altered or malformed.
     """
-    return _load("mnist", "MNIST", binarization, seed, validation, root=root, download=download)
+    return _load("mnist", "MNIST", DIGITS, binarization, seed, validation, root=root, download=download)
 
 
 def fashion_mnist(
     *,
     binarization: str = "dynamic",
     seed: int = 0,
-    validation: int = 10_000,
+    validation: Share = 10_000,
     root: str | os.PathLike[str] | None = None,
     download: bool = True,
 ) -> Data:
@@ -52,42 +59,52 @@ def fashion_mnist(
     Source: Xiao, Rasul and Vollgraf (2017), "Fashion-MNIST: a novel image dataset for benchmarking machine learning
     algorithms", arXiv:1708.07747.
     """
-    return _load("fashion_mnist", "FashionMNIST", binarization, seed, validation, root=root, download=download)
+    return _load(
+        "fashion_mnist", "FashionMNIST", GARMENTS, binarization, seed, validation, root=root, download=download
+    )
 
 
 def _load(
     name: str,
     dataset: str,
+    classes: tuple[str, ...],
     binarization: str,
     seed: int,
-    validation: int,
+    validation: Share,
     *,
-    root: str | os.PathLike[str] | None,
+    root: files.Root,
     download: bool,
 ) -> Data:
     check_binarization(binarization)
-    raw = {key: files.read(file, root=root, download=download) for key, file in _published(dataset).items()}
-    official, test = _split(raw, "train"), _split(raw, "t10k")
-    check_validation(validation, len(official.x))
-    grey = official.x[:-validation], official.x[-validation:], test.x
-    x = binarize(*grey, binarization=binarization, generator=torch.Generator("cpu").manual_seed(seed))
-    labels = official.labels[:-validation], official.labels[-validation:], test.labels
-    fingerprint = hashlib.sha256(b"".join(raw.values())).hexdigest()
-    return Data(name, *map(Split, x, labels), binarization, seed, 10, fingerprint)
+    raw = {file.name: files.read(file, root=root, download=download) for file in published(dataset)}
+    (x, labels), (test, test_labels) = _split(raw, "train"), _split(raw, "t10k")
+    train, validate = held_out(len(x), validation)
+    return image_data(
+        name, [x[train], x[validate], test], [labels[train], labels[validate], test_labels],
+        binarization=binarization, seed=seed, classes=classes, fingerprint=digest(*raw.values()),
+    )  # fmt: skip
 
 
-def _published(dataset: str) -> dict[str, files.Published]:
-    """The four files by name, with torchvision's mirrors and checksums."""
+def published(dataset: str) -> list[files.Published]:
+    """The four files, with torchvision's mirrors and checksums."""
     from torchvision import datasets  # here, as it takes a second to import and the digits need none of it
 
     source = getattr(datasets, dataset)
-    return {name: files.Published(dataset, name, md5, tuple(source.mirrors)) for name, md5 in source.resources}
+    return [
+        files.Published(
+            dataset,
+            (f"torchvision/{dataset}/raw/{name}", f"{dataset}/raw/{name}"),
+            tuple(mirror + name for mirror in source.mirrors),
+            f"md5:{md5}",
+        )
+        for name, md5 in source.resources
+    ]
 
 
-def _split(raw: dict[str, bytes], prefix: str) -> Split:
+def _split(raw: dict[str, bytes], prefix: str) -> tuple[Tensor, Tensor]:
     """An official split, as grey values in [0, 1] with their labels."""
     images_name, labels_name = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"
     images = parse_gz(raw[images_name], dims=3, name=images_name)
     labels = parse_gz(raw[labels_name], dims=1, name=labels_name)
-    check_counts(f"{images_name} and {labels_name}", images=len(images), labels=len(labels))
-    return Split(images.unsqueeze(1).float() / 255, labels.long())
+    check_counts(f"{images_name} and {labels_name}", data=len(images), labels=len(labels))
+    return as_grey(images.unsqueeze(1)), labels.long()

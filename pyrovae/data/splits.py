@@ -11,41 +11,48 @@ from torch.distributions import constraints
 from torch.nn.functional import one_hot
 
 from pyrovae.data.binarization import check_binarization
+from pyrovae.data.standardization import Standardization
+from pyrovae.data.unknown import check_known
 from pyrovae.errors import PyrovaeError
+
+KINDS = ("images", "table", "tokens", "counts")
 
 
 class Split(NamedTuple):
-    """Images x (N, C, H, W) in [0, 1], labels (N,) int64, and conditioning variables, each (N, ...)."""
+    """Data x (N, *event_shape), labels (N,) int64 or None, and conditioning variables, each (N, ...)."""
 
     x: Tensor
-    labels: Tensor
+    labels: Tensor | None = None
     given: tuple[Tensor, ...] = ()
 
 
-def check_counts(where: str, *, images: int, labels: int) -> None:
-    """Raise PyrovaeError unless every image has its label."""
-    if images != labels:
-        raise PyrovaeError(f"{where}: {images} images but {labels} labels; they do not belong together")
-
-
-def check_validation(size: int, available: int) -> None:
-    """Raise PyrovaeError unless something is held out for validation and something is left to train on."""
-    if not 0 < size < available:
-        raise PyrovaeError(f"validation={size}: hold out at least 1 and at most {available - 1} of {available} images")
+def check_counts(where: str, *, data: int, labels: int, noun: str = "images") -> None:
+    """Raise PyrovaeError unless every datum has its label."""
+    if data != labels:
+        raise PyrovaeError(f"{where}: {data} {noun} but {labels} labels; they do not belong together")
 
 
 # eq=False: comparing tensors field by field raises, so two data sets are equal when they are the same object.
 @dataclass(frozen=True, eq=False, repr=False)
 class Data:
-    """Three splits of one data set.
+    """Three splits of one data set, of one of four kinds.
+
+    ======  =========================================  ===================================================
+    kind    x                                          support
+    ======  =========================================  ===================================================
+    images  (N, C, H, W) float, bits or grey values    boolean, or unit_interval where binarization is none
+    table   (N, D) float, one number for each column   real
+    tokens  (N, T) int64, sequences of fixed length    0 .. num_levels - 1
+    counts  (N, V) float, how often each of V occurs   nonnegative integers
+    ======  =========================================  ===================================================
 
     Under "dynamic" binarization ``train.x`` holds the probability of each pixel and :meth:`draw` gives observations,
     while ``validation.x`` and ``test.x`` are observations already, drawn once: a test set must not change under
-    evaluation. Under "static" all three are observations, drawn once; under "none" all three are grey values.
+    evaluation. Under "static" all three are observations, drawn once; under "none" all three are what was read.
 
     Raises:
-        PyrovaeError: an unknown binarization; a split whose images and labels differ in number; a label outside
-            ``0 .. num_classes - 1``.
+        PyrovaeError: an unknown binarization or kind; a split whose data and labels differ in number, or that has
+            labels where another has none; a label outside ``0 .. num_classes - 1``.
     """
 
     name: str
@@ -53,39 +60,79 @@ class Data:
     validation: Split
     test: Split
     binarization: str
-    seed: int  # of the split (digits), of static binarization and of the fixed draw of the evaluation splits
-    num_classes: int
+    seed: int  # of the split, of static binarization and of the fixed draw of the evaluation splits
     fingerprint: str  # sha256 over the source bytes as read
+    kind: str = "images"
+    classes: tuple[str, ...] = ()  # the names of the labels; none where there are no labels
+    columns: tuple[str, ...] = ()  # the names of the columns of a table, or of what is counted
+    levels: tuple[str, ...] = ()  # the names of the values of tokens: characters
+    standardization: Standardization | None = None
 
     def __post_init__(self) -> None:
         check_binarization(self.binarization)
-        for key, split in self._splits().items():
-            check_counts(f"{self.name}, {key}", images=len(split.x), labels=len(split.labels))
-            if not ((split.labels >= 0) & (split.labels < self.num_classes)).all():
-                raise PyrovaeError(f"{self.name}, {key}: a label lies outside 0 .. {self.num_classes - 1}")
+        check_known("kind of data", self.kind, KINDS)
+        for key, split in self.splits.items():
+            self._check_labels(f"{self.name}, {key}", split)
+
+    def _check_labels(self, where: str, split: Split) -> None:
+        if (split.labels is None) != (not self.classes):
+            raise PyrovaeError(f"{where}: labels and names of classes must both be there, or neither")
+        if split.labels is None:
+            return
+        check_counts(where, data=len(split.x), labels=len(split.labels), noun=self._noun)
+        if not ((split.labels >= 0) & (split.labels < self.num_classes)).all():
+            raise PyrovaeError(f"{where}: a label lies outside 0 .. {self.num_classes - 1}")
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
     def event_shape(self) -> torch.Size:
-        """The shape of one datum, (C, H, W)."""
+        """The shape of one datum: (C, H, W), (D,), (T,) or (V,)."""
         return self.train.x.shape[1:]
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the labels have; 0 where there are no labels."""
+        return len(self.classes)
+
+    @property
+    def num_levels(self) -> int | None:
+        """How many values a token takes; None where x is not categorical."""
+        return len(self.levels) or None
 
     @property
     def support(self) -> constraints.Constraint:
         """Where observations lie: those that :meth:`draw` gives, and those of the evaluation splits."""
-        return constraints.unit_interval if self.binarization == "none" else constraints.boolean
+        if self.binarization != "none":
+            return constraints.boolean
+        if self.kind == "tokens":
+            return constraints.integer_interval(0, len(self.levels) - 1)
+        by_kind = {"images": constraints.unit_interval, "table": constraints.real}
+        return by_kind.get(self.kind, constraints.nonnegative_integer)
+
+    @property
+    def log_jacobian(self) -> float:
+        """log |det dx_model/dx_own| = -sum log scale of the standardisation, nats; 0.0 where nothing is standardised.
+
+        Added to log p of x as it is here, it gives log p in the data's own units: ``pyrovae.log_marginal`` takes it.
+        """
+        return 0.0 if self.standardization is None else self.standardization.log_jacobian
 
     @cached_property
     def mean(self) -> Tensor:
         """The mean of the training x, of shape event_shape."""
-        return self.train.x.mean(0)
+        x = self.train.x
+        return (x if x.is_floating_point() else x.float()).mean(0)
 
-    def __repr__(self) -> str:
-        sizes = ", ".join(f"{key} {len(split.x):,}" for key, split in self._splits().items())
-        given = ", the labels given" if self.train.given else ""
-        return f"Data({self.name}: {sizes}; x {tuple(self.event_shape)}; binarization {self.binarization}{given})"
+    def restore(self, x: Tensor) -> Tensor:
+        """x (..., *event_shape), data or samples, in the data's own units: ``x * scale + loc`` where standardised."""
+        return x if self.standardization is None else self.standardization.restore(x)
 
     def draw(self, x: Tensor) -> Tensor:
-        """One observation of a training batch x (N, C, H, W), from the global generator of x's device.
+        """One observation of a training batch x (N, *event_shape), from the global generator of x's device.
 
         A fresh x_obs ~ Bernoulli(x) under "dynamic" binarization, as in Salakhutdinov and Murray (2008), else x
         itself. It can be traced: the only branch is on the data set, none on tensor values.
@@ -93,23 +140,61 @@ class Data:
         return (torch.rand_like(x) < x).to(x.dtype) if self.binarization == "dynamic" else x
 
     def conditional(self) -> "Data":
-        """The same data for a conditional program: the label, one-hot (N, num_classes), is given in every split."""
-        splits = {key: split._replace(given=(self._one_hot(split),)) for key, split in self._splits().items()}
+        """The same data for a conditional program: the label, one-hot (N, num_classes), is given in every split.
+
+        Raises:
+            PyrovaeError: the data have no labels.
+        """
+        splits = {key: split._replace(given=(self._one_hot(split),)) for key, split in self.splits.items()}
         return dataclasses.replace(self, **splits)  # type: ignore[arg-type]
+
+    def _one_hot(self, split: Split) -> Tensor:
+        if split.labels is None:
+            raise PyrovaeError(
+                f"{self.name} has no labels, so there is nothing to condition on: name a column (label=...), put the "
+                "images of each class into a folder of its own, or leave out conditional()"
+            )
+        dtype = split.x.dtype if split.x.is_floating_point() else torch.float32
+        return one_hot(split.labels, self.num_classes).to(dtype)
 
     def describe(self) -> dict[str, Any]:
         """What a result says of its data, as JSON types."""
         return {
             "name": self.name,
-            "splits": {key: len(split.x) for key, split in self._splits().items()},
+            "kind": self.kind,
+            "splits": {key: len(split.x) for key, split in self.splits.items()},
             "event_shape": list(self.event_shape),
             "binarization": self.binarization,
+            "standardized": self.standardization is not None,
             "seed": self.seed,
             "fingerprint": self.fingerprint,
         }
 
-    def _splits(self) -> dict[str, Split]:
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+    def __repr__(self) -> str:
+        sizes = " | ".join(f"{key} {len(split.x):,}" for key, split in self.splits.items())
+        labels = f"{self.num_classes} classes: {_some(self.classes)}" if self.classes else "none"
+        given = " (given)" if self.train.given else ""
+        return f"{self.name}\n  x       {self._x()}\n  splits  {sizes}\n  labels  {labels}{given}"
 
-    def _one_hot(self, split: Split) -> Tensor:
-        return one_hot(split.labels, self.num_classes).to(split.x.dtype)
+    @property
+    def _noun(self) -> str:
+        return "images" if self.kind == "images" else "data"
+
+    def _x(self) -> str:
+        """One datum in words."""
+        shape = " x ".join(map(str, self.event_shape))
+        if self.kind == "images":
+            return (
+                f"images {shape}, {'values in [0, 1]' if self.binarization == 'none' else f'{self.binarization} bits'}"
+            )
+        if self.kind == "tokens":
+            return f"sequences of {shape} tokens with {self.num_levels} levels: {_some(self.levels)}"
+        if self.kind == "counts":
+            return f"counts of {shape}: {_some(self.columns)}"
+        units = "" if self.standardization is None else f"; standardised, log-Jacobian {self.log_jacobian:.3f} nats"
+        return f"{shape} columns: {_some(self.columns)}{units}"
+
+
+def _some(names: tuple[str, ...], most: int = 6) -> str:
+    shown = [name if name.isprintable() and name.strip() else repr(name) for name in names[:most]]
+    return ", ".join([*shown, *(["..."] if len(names) > most else [])])

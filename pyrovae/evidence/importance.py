@@ -39,6 +39,7 @@ def log_marginal(
     num_particles: int = 5000,
     seed: int | None = None,
     num_draws: int = 0,
+    log_jacobian: float | Tensor = 0.0,
     memory: int | None = None,
     progress: bool | None = None,
 ) -> Evidence:
@@ -53,6 +54,9 @@ def log_marginal(
         seed: makes the result repeatable, for the same ``memory``; the global generator is left as it was. None
             draws from the global generator.
         num_draws: posterior draws to keep per datum, for ``Evidence.to_arviz``.
+        log_jacobian: log |det dx/dx_own| of the change of variables from the data's own units to those of x, nats: a
+            number, or one per datum (N,). For x = (x_own - loc) / scale it is -sum log scale, ``Data.log_jacobian``.
+            As log p_own(x_own) = log p(x) + log |det dx/dx_own|, it is added to every ``log_prob``.
         memory: bytes of working memory that decide the size of a chunk; memory grows with neither S (but for the
             tail that k-hat needs, about 3 sqrt S weights per datum of a block) nor N.
         progress: a progress bar; by default where standard error is a terminal.
@@ -63,7 +67,8 @@ def log_marginal(
 
     Raises:
         PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles below 1; a guide that gives points, as
-            an autoencoder's does, which have no density.
+            an autoencoder's does, which have no density; a log-Jacobian that is not finite, or neither a number nor one
+            for each datum.
 
     Warns:
         EvidenceWarning: data whose k-hat is above the threshold, whose weights are all zero, or are no numbers.
@@ -88,6 +93,7 @@ def log_marginal(
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         rows = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
         size = trees.num_data(*rows)
+        shift = _per_datum(log_jacobian, size)
         probe = [trees.rows(tree, slice(0, 3)) for tree in rows]
         terms = terms_for(program, *probe)
         _check_density(program, probe)
@@ -98,7 +104,7 @@ def log_marginal(
         starts = range(0, size, block)
         bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
         parts = [estimator.block([trees.rows(tree, slice(i, i + block)) for tree in rows], chunk) for i in bar]
-    evidence = _evidence(parts, num_particles, seed, rows[0])
+    evidence = _evidence(parts, num_particles, seed, rows[0], shift)
     _warn(evidence)
     return evidence
 
@@ -205,18 +211,31 @@ def _float64_device(rows: list[Tree]) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def _evidence(parts: list[tuple[Tensor, Draws | None]], num_particles: int, seed: int | None, x: Tree) -> Evidence:
+def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
+    """The log-Jacobian as (N,) float64 on the CPU."""
+    value = torch.as_tensor(log_jacobian, dtype=torch.float64).cpu()
+    if value.shape not in ((), (size,)) or not value.isfinite().all():
+        raise PyrovaeError(
+            f"log_jacobian must be a finite number, or one for each of the {size} data, (N,); got shape {tuple(value.shape)}"
+        )
+    return value.expand(size)
+
+
+def _evidence(
+    parts: list[tuple[Tensor, Draws | None]], num_particles: int, seed: int | None, x: Tree, log_jacobian: Tensor
+) -> Evidence:
     log_prob, standard_error, ess, pareto_k = torch.cat([figures for figures, _ in parts], 1)
     dimensions = sum(leaf[0].numel() for leaf in trees.leaves(x))
     kept = [draws for _, draws in parts if draws is not None]
     return Evidence(
-        log_prob,
+        log_prob + log_jacobian,
         standard_error,
         ess,
         pareto_k,
         num_particles,
         dimensions,
         seed=seed,
+        log_jacobian=log_jacobian.mean().item(),
         draws=_joined(kept) if kept else None,
     )
 

@@ -49,6 +49,8 @@ class Evidence:
         num_dimensions: how many numbers make up one datum; 0 if unknown.
         is_bound: whether ``log_prob`` is a lower bound in expectation.
         seed: the seed it was computed with, or None.
+        log_jacobian: what was added to every ``log_prob`` (in the mean over the data), nats: by it they are densities in
+            the data's own units. 0 where x was in these.
         draws: posterior draws, where they were asked for.
     """
 
@@ -60,6 +62,7 @@ class Evidence:
     num_dimensions: int
     is_bound: bool = True
     seed: int | None = None
+    log_jacobian: float = 0.0
     draws: Draws | None = field(default=None, repr=False)
 
     @property
@@ -123,8 +126,10 @@ class Evidence:
         kind = "lower bound, in expectation" if self.is_bound else "estimate, not a bound"
         bits = 1 / (self.num_dimensions * math.log(2)) if self.num_dimensions else math.nan
         particles, data = self.mean_standard_error, self.mean_sampling_error
+        units = ("  of it, log-Jacobian", f"{self.log_jacobian:.3f}", "nats: the density is in the data's own units")
         return [
             ("mean log p(x)", f"{self.mean:.3f}", f"nats; {kind}"),
+            *([units] if self.log_jacobian else []),
             ("  Monte Carlo error", f"{particles:.3f}", "nats, of the mean over these data"),
             ("  sampling error", f"{data:.3f}", "nats, of the mean over the population of data"),
             ("bits per dimension", f"{self.bits_per_dim:.4f}", f"errors {particles * bits:.4f} and {data * bits:.4f}"),
@@ -141,6 +146,7 @@ class Evidence:
             "pareto_k_threshold": self.threshold,
             "share_above_threshold": self.share_unreliable,
             "mean": self.mean,
+            "log_jacobian": self.log_jacobian,
             "mean_standard_error": self.mean_standard_error,
             "mean_sampling_error": self.mean_sampling_error,
             "bits_per_dim": self.bits_per_dim,

@@ -13,8 +13,9 @@ import pyrovae as pv
 def test_draws_are_those_of_the_program(pyrovae: Command, trained: Path) -> None:
     assert pyrovae("sample", trained, "-n", 6, "--seed", 3, "--output", "drawn.npz")[0] == 0
     found = np.load("drawn.npz")
+    program = pv.load(trained / "program.safetensors")
     torch.manual_seed(3)
-    expected = pv.sample(pv.load(trained / "program.safetensors"), 6)
+    expected = pv.sample(program, 6)
     assert np.array_equal(found["x"], expected.numpy())
     assert found["mean"].shape == (6, 1, 8, 8) and ((found["mean"] > 0) & (found["mean"] < 1)).all()
     assert Path("drawn.png").stat().st_size > 500

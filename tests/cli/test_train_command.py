@@ -22,7 +22,7 @@ from pyrovae.cli.demo import FILES
 def test_train_leaves_a_whole_run_directory(pyrovae: Command) -> None:
     code, out, err = pyrovae("train", "tiny.yaml", "--directory", "run")
     assert (code, err) == (0, "")
-    assert "1,197 training images" in out and "pyrovae evaluate run" in out
+    assert "train 1,197 | validation 200 | test 400" in out and "pyrovae evaluate run" in out
     names = {"config.yaml", "manifest.json", "history.jsonl", "program.safetensors"}
     figures = {"samples.png", "reconstructions.png", "learning_curve.png"}
     assert {file.name for file in Path("run").iterdir()} == names | figures

@@ -59,14 +59,14 @@ def test_a_config_cannot_call_any_function(pyrovae: Command) -> None:
 
 
 @pytest.mark.parametrize("key", ["fit", "program"])
-def test_a_file_named_inside_a_config_is_trusted_no_more(pyrovae: Command, key: str) -> None:
+def test_a_file_named_inside_a_config_is_not_read(pyrovae: Command, key: str) -> None:
     stranger(Path())
     inside = {"fit": "objective: stranger.Family", "program": "class_path: stranger.Recipe"}
     Path("sub").write_text(inside[key])
     Path("outer.yaml").write_text(TINY.replace("program: {", "program: sub #") if key == "program" else TINY)
     words = ["train", "outer.yaml", *(["--fit", "./sub"] if key == "fit" else []), "--print_config"]
     code, _, err = pyrovae(*words)
-    assert code == 2 and "is not allowed" in err
+    assert code == 2 and f"{key}: " in err
     assert not Path("imported").exists() and "stranger" not in sys.modules
 
 

@@ -1,0 +1,123 @@
+"""A NumPy file of one's own."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyrovae.data.files import read_bytes
+from pyrovae.data.npy import Array, parse_npy, parse_npz
+from pyrovae.data.own_tables import encoded
+from pyrovae.data.partition import OFFICIAL, Share, completed
+from pyrovae.data.pixels import as_grey, digest, image_data, is_bits
+from pyrovae.data.splits import Data, check_counts
+from pyrovae.data.tables import table_data
+from pyrovae.errors import PyrovaeError
+
+FORM = "x, or x_train with x_validation and x_test or without; and labels or y, named in the same way"
+
+
+def arrays(
+    path: Path,
+    *,
+    binarization: str | None = None,
+    standardize: bool | None = None,
+    seed: int = 0,
+    validation: Share | None = None,
+    test: Share | None = None,
+) -> Data:
+    """Arrays in a .npy or .npz file: images (N, H, W), (N, C, H, W) or (N, H, W, C), or a table (N, D).
+
+    Images are uint8, divided by 255, or floats in [0, 1]. A .npz holds ``x`` and, if there are labels, ``labels`` or
+    ``y``; or ``x_train``, and ``x_validation`` and ``x_test`` where these splits are made already, with ``labels_*``
+    or ``y_*``. What is not there is held out by a permutation from ``seed``.
+
+    Args:
+        binarization: of images; see :func:`images`.
+        standardize: of a table, True by default; see :func:`table`.
+        validation, test: how many are held out; a float is a fraction, a tenth where None.
+
+    Raises:
+        PyrovaeError: a file that is cut short, has bytes left over or holds Python objects; arrays of another form;
+            values that are not finite; images outside [0, 1]; an empty split.
+    """
+    raw = read_bytes(path)
+    found = parse_npz(raw, name=str(path)) if path.suffix.lower() == ".npz" else {"x": parse_npy(raw, name=str(path))}
+    x = {part: _values(f"{path}, {key}", found[key]) for part, key in _keys(path, found).items()}
+    labels, classes = _labels(path, found, x)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    split_x, split_labels = completed(x, labels, validation=validation, test=test, generator=generator)
+    fingerprint = digest(raw)
+    if x["train"].dim() == 2:
+        _check_unused(path, "table", binarization=binarization)
+        return table_data(
+            path.name, split_x, split_labels, columns=[f"x{i}" for i in range(x["train"].shape[1])], classes=classes,
+            standardize=standardize is not False, seed=seed, fingerprint=fingerprint,
+        )  # fmt: skip
+    _check_unused(path, "array of images", standardize=standardize)
+    bits = all(map(is_bits, x.values()))
+    return image_data(
+        path.name, split_x, split_labels, binarization=binarization or ("static" if bits else "none"), seed=seed,
+        generator=generator, classes=classes, fingerprint=fingerprint,
+    )  # fmt: skip
+
+
+def _check_unused(path: Path, kind: str, **options: object) -> None:
+    if used := [name for name, value in options.items() if value is not None]:
+        raise PyrovaeError(f"{path}: a {kind} has no use for the option {used[0]}")
+
+
+def _keys(path: Path, found: dict[str, Array]) -> dict[str, str]:
+    """The name of the array of each split; of the training split alone where there is but one."""
+    keys = {name: f"x_{name}" for name in OFFICIAL if f"x_{name}" in found} or ({"train": "x"} if "x" in found else {})
+    if "train" not in keys or ("x" in found and "x_train" in found):
+        raise PyrovaeError(f"{path}: holds {', '.join(found) or 'nothing'}; expected {FORM}")
+    return keys
+
+
+def _values(where: str, array: Array) -> Tensor:
+    """A table (N, D) float64, or images (N, C, H, W) in [0, 1]."""
+    if array.dtype.kind not in "iufb" or array.ndim not in (2, 3, 4) or not array.size:
+        raise PyrovaeError(
+            f"{where}: {array.dtype} {array.shape}; expected numbers, a table (N, D) or images (N, H, W), (N, C, H, W)"
+        )
+    if not np.isfinite(array).all():
+        index = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise PyrovaeError(f"{where}: {array[tuple(index)]} at index {index}; data must be finite: remove such rows")
+    if array.ndim == 2:
+        return torch.from_numpy(array.astype(np.float64))
+    return _images(where, array)
+
+
+def _images(where: str, array: Array) -> Tensor:
+    last = array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[-1] in (1, 3)
+    array = array[:, None] if array.ndim == 3 else np.moveaxis(array, -1, 1) if last else array
+    if array.shape[1] not in (1, 3):
+        raise PyrovaeError(f"{where}: {array.shape}; images have 1 or 3 channels, (N, C, H, W) or (N, H, W, C)")
+    if array.dtype == np.uint8:
+        return as_grey(torch.from_numpy(np.ascontiguousarray(array)))
+    if array.min() < 0 or array.max() > 1:
+        raise PyrovaeError(
+            f"{where}: {array.dtype} values from {array.min():g} to {array.max():g}; images are uint8, or floats in "
+            '[0, 1]: save x.astype("uint8"), or x / 255'
+        )
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _labels(
+    path: Path, found: dict[str, Array], x: dict[str, Tensor]
+) -> tuple[dict[str, Tensor | None], tuple[str, ...]]:
+    whole = "x" in found
+    keys = {part: [f"{name}{'' if whole else f'_{part}'}" for name in ("labels", "y")] for part in x}
+    arrays = {part: next((found[name] for name in names if name in found), None) for part, names in keys.items()}
+    if all(array is None for array in arrays.values()):
+        return dict.fromkeys(x), ()
+    for part, array in arrays.items():
+        if array is None or array.ndim != 1:
+            raise PyrovaeError(f"{path}: labels must be (N,), one for each datum, in every split; see {part}")
+        check_counts(f"{path}, {part}", data=len(x[part]), labels=len(array), noun="data")
+    joined = np.concatenate([array for array in arrays.values() if array is not None])
+    codes, classes = encoded(f"{path}, labels", joined)
+    parts = torch.from_numpy(codes).split([len(part) for part in x.values()])
+    return dict(zip(x, parts, strict=True)), classes

@@ -1,0 +1,53 @@
+"""From pixels to a data set of images."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from pyrovae.data.binarization import binarize, check_binarization
+from pyrovae.data.splits import Data, Split
+
+Triple = Sequence[Tensor]  # of the training, validation and test split
+
+
+def as_grey(pixels: Tensor) -> Tensor:
+    """uint8 pixels 0..255 as float32 in [0, 1]."""
+    return pixels.float() / 255
+
+
+def image_data(
+    name: str,
+    x: Triple,
+    labels: Iterable[Tensor | None],
+    *,
+    binarization: str,
+    seed: int,
+    fingerprint: str,
+    classes: Sequence[str] = (),
+    generator: torch.Generator | None = None,
+) -> Data:
+    """Grey values x in [0, 1], each (N, C, H, W), under a binarization; its bits come from ``seed``.
+
+    Args:
+        generator: the source of the bits, where the seed has served for the split already.
+    """
+    check_binarization(binarization)
+    drawn = binarize(*x, binarization=binarization, generator=generator or torch.Generator("cpu").manual_seed(seed))
+    splits = (Split(part, label) for part, label in zip(drawn, labels, strict=True))
+    return Data(name, *splits, binarization, seed, fingerprint, classes=tuple(classes))
+
+
+def digest(*parts: Tensor | bytes | None) -> str:
+    """sha256 over bytes and the values of tensors."""
+    found = hashlib.sha256()
+    for part in parts:
+        if part is not None:
+            found.update(part if isinstance(part, bytes) else part.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def is_bits(x: Tensor) -> bool:
+    """Whether every value is 0 or 1."""
+    return bool(((x == 0) | (x == 1)).all())

@@ -1,0 +1,50 @@
+"""Tables in units of their own standard deviations, and what that does to a density."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from pyrovae.errors import PyrovaeError
+
+
+class Standardization(NamedTuple):
+    """x_model = (x_own - loc) / scale, column by column; loc and scale (D,) float64, of the training split alone.
+
+    By the change of variables p_own(x_own) = p_model(x_model) |det dx_model/dx_own| = p_model(x_model) / prod scale.
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    @property
+    def log_jacobian(self) -> float:
+        """log |det dx_model/dx_own| = -sum log scale, nats."""
+        return -self.scale.log().sum().item()
+
+    def apply(self, x: Tensor) -> Tensor:
+        """From the data's own units to the model's; in x's dtype, computed in float64."""
+        return ((x.double() - self.loc) / self.scale).to(x.dtype)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """From the model's units to the data's own."""
+        loc, scale = self.loc.to(x.device, x.dtype), self.scale.to(x.device, x.dtype)
+        return x * scale + loc
+
+
+def standardization(train: Tensor, columns: Sequence[str]) -> Standardization:
+    """The mean and the (population) standard deviation of each column of the training split (N, D).
+
+    Raises:
+        PyrovaeError: a column that is constant there: its density is a point mass, and no scale standardises it.
+    """
+    loc, scale = train.double().mean(0), train.double().std(0, correction=0)
+    # A constant whose mean is rounded has a standard deviation of rounding size.
+    constant = (train == train[0]).all(0) | (scale == 0)
+    if constant.any():
+        names = ", ".join(str(columns[i]) for i in constant.nonzero().flatten())
+        raise PyrovaeError(
+            f"constant in the training split: {names}; a constant has no density. Leave such columns out of the data, "
+            "or pass standardize=False and a likelihood that allows them"
+        )
+    return Standardization(loc, scale)
