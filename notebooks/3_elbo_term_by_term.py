@@ -49,7 +49,6 @@ import torch
 
 import pyrovae as pv
 from pyrovae import report
-from pyrovae.latent import activity
 
 warnings.simplefilter("ignore", pv.EvidenceWarning)  # the share of doubtful data is printed where it matters
 
@@ -241,7 +240,7 @@ for beta, program in programs.items():
         t = pv.log_terms(program, test, num_particles=S)
     distortion, rate = -t.log_px_z.mean(0), (t.log_qz_x - t.log_pz).mean(0)  # (N,), nats
     ev = pv.log_marginal(program, test, num_particles=NUM_PARTICLES, seed=SEED)
-    active = activity(program, test).active().sum().item()
+    active = pv.activity(program, test).active().sum().item()
     columns = [mean_and_error(values) for values in (distortion, rate, distortion + rate, ev.log_prob)]
     print(f"{beta:7.2f} {' '.join(f'{c:>16}' for c in columns)} {active:8d}")
     points.append((rate.mean(), distortion.mean(), f"β = {beta:g}"))

@@ -4,6 +4,7 @@ from pyrovae import data, families, gradients, networks, objectives, priors, rea
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
+from pyrovae.latent import Activity, activity
 from pyrovae.parameters import adopt
 from pyrovae.programs import VAE
 from pyrovae.recipes import conv_vae, vae
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "VAE",
+    "Activity",
     "Comparison",
     "Conditional",
     "Evidence",
@@ -25,6 +27,7 @@ __all__ = [
     "PyrovaeError",
     "Run",
     "Site",
+    "activity",
     "adopt",
     "compare",
     "conv_vae",

@@ -53,7 +53,7 @@ class Layout:
     def names(self) -> tuple[str, ...]:
         """What to call each of the D numbers: z_1, z_2, ..."""
         return tuple(
-            f"{name}$_{{{number + 1}}}$" if size > 1 else name
+            f"${name}_{{{number + 1}}}$" if size > 1 else name
             for name, size in self.sizes.items()
             for number in range(size)
         )

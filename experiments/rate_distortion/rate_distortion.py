@@ -17,7 +17,6 @@ import torch
 
 import pyrovae as pv
 from pyrovae import report
-from pyrovae.latent import activity
 
 DATA = "mnist"
 LATENTS = (2, 8, 32)
@@ -81,7 +80,7 @@ def main() -> None:
             run = train(data, latent, beta)
             rate, distortion = rate_and_distortion(run.program, x)
             ev = pv.log_marginal(run.program, x, num_particles=PARTICLES, seed=SEED)
-            active = activity(run.program, x).active().sum().item()  # Burda et al. 2016
+            active = pv.activity(run.program, x).active().sum().item()  # Burda et al. 2016
             figures = " ".join(f"{mean_and_error(v):>16}" for v in (rate, distortion, rate + distortion, ev.log_prob))
             doubt = f"{ev.mean_standard_error:12.3f} {100 * ev.share_unreliable:9.1f} %"
             lines.append(f"{latent:6} {beta:5g} {figures} {active:7} {doubt} {time.perf_counter() - start:4.0f} s")

@@ -62,7 +62,7 @@ def tiled(images: np.ndarray, columns: int, *, gap: int | None = None) -> np.nda
 
 
 def stacked(parts: Sequence[np.ndarray], between: Sequence[int], axis: int) -> np.ndarray:
-    """Pictures one below the other (axis 0) or side by side (1), so many pixels of surface before each but the first."""
+    """Pictures one below the other (axis 0) or side by side (1), so many pixels of surface before all but the first."""
     pieces = [parts[0]]
     for part, size in zip(parts[1:], between, strict=True):
         shape = [size if a == axis else part.shape[a] for a in range(3)]

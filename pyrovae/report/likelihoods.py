@@ -43,7 +43,12 @@ def weights(result: Evidence) -> Figure:
     """
     figure, ((left, middle, right),) = panels(1, 3, height=0.4 * WIDTH)
     _khat(left, result)
-    style(left, title=f"{100 * result.share_unreliable:.1f} % above {result.threshold:.2f}", x=r"Pareto $\hat k$", y="data")
+    style(
+        left,
+        title=f"{100 * result.share_unreliable:.1f} % above {result.threshold:.2f}",
+        x=r"Pareto $\hat k$",
+        y="data",
+    )
     ess = result.ess[result.ess > 0]
     bins = np.geomspace(1, max(result.num_particles, 2), BINS + 1)
     bins[0], bins[-1] = 0.99, bins[-1] * 1.01  # rounding
@@ -75,7 +80,7 @@ def comparison(results: Mapping[str, Tensor | Evidence]) -> Figure:
     reference, differences = _differences(results)
     figure = blank(WIDTH, 0.9 + max(1.1, 0.28 * len(differences)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
-    for row, (name, difference) in enumerate(differences.items()):
+    for row, difference in enumerate(differences.values()):
         _interval(left, row, difference, _colour(row))
     left.axvline(0, color=colours().quiet, lw=0.8)
     left.set_yticks(range(len(differences)), list(differences))
@@ -117,7 +122,9 @@ def _colour(row: int) -> str:
 def _interval(axes: Axes, row: int, difference: Tensor, colour: str) -> None:
     mean, error = difference.mean().item(), difference.std().item() / math.sqrt(len(difference))
     for width, line in ((2, 1.0), (1, 3.0)):
-        axes.plot([mean - width * error, mean + width * error], [row, row], color=colour, lw=line, solid_capstyle="butt")
+        axes.plot(
+            [mean - width * error, mean + width * error], [row, row], color=colour, lw=line, solid_capstyle="butt"
+        )
     axes.plot(mean, row, "o", ms=4.5, color=colour)
     note(axes, mean, row - 0.16, f"{mean:+.3f} ± {error:.3f}", ha="center", va="bottom", color=colours().ink)
 

@@ -96,8 +96,8 @@ def _doubts(evidence: Mapping[str, Any]) -> list[str]:
     found = []
     if share := evidence.get("share_above_threshold"):
         found.append(
-            f"k-hat is above {evidence['pareto_k_threshold']:.2f}, or no error can be given, for {100 * share:.1f} % of "
-            f"the data: {DOUBT}. There the figures are bounds of unknown slack."
+            f"k-hat is above {evidence['pareto_k_threshold']:.2f}, or no error can be given, for {100 * share:.1f} % "
+            f"of the data: {DOUBT}. There the figures are bounds of unknown slack."
         )
     if not _finite(evidence.get("mean", 0.0)):
         found.append("The mean log-likelihood is not finite: some data have no weight, or a density that is no number.")
@@ -107,21 +107,31 @@ def _doubts(evidence: Mapping[str, Any]) -> list[str]:
 def _training_doubts(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[str]:
     if not history:
         return ["No epoch was finished."]
-    found, stopped, best = [], manifest.get("stopped"), manifest.get("best_epoch")
+    found, stopped, best = [], manifest.get("stopped"), _kept(manifest, history)
+    planned = (manifest.get("options") or {}).get("epochs")
     skipped = sum(int(record.get("skipped") or 0) for record in history)
     if skipped:
         found.append(f"{skipped:,} steps were skipped for a loss or gradient that was not finite.")
     if "validation" not in history[-1]:
         found.append("There were no validation data: the weights are those of the last epoch, not of the best one.")
-    elif best == len(history) and stopped in (None, "epochs"):
+    elif best == len(history) and stopped != "patience":
         found.append("The last epoch is the best one: validation was still improving, so longer training may help.")
     if stopped == "patience":
         found.append(f"Training stopped early, when validation had not improved since epoch {best}.")
-    elif stopped not in (None, "epochs"):
-        found.append(f"Training ended before its last epoch: {stopped}.")
-    elif stopped is None:
-        found.append("The manifest does not say that training ended: it was cut off, or is still going on.")
+    elif isinstance(planned, int) and len(history) < planned:
+        reason = f"ended by {stopped}" if stopped else "cut off, or is still going on"
+        found.append(f"Training was to have {planned} epochs and has {len(history)}: it was {reason}.")
     return found
+
+
+def _kept(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> int:
+    """The epoch whose weights were kept: what the manifest says, else the best validation, else the last."""
+    said = manifest.get("best_epoch")
+    if isinstance(said, int) and 1 <= said <= len(history):
+        return said
+    scores = [record.get("validation") for record in history]
+    finite = [(score, -number) for number, score in enumerate(scores, 1) if _finite(score)]
+    return -max(finite)[1] if finite else len(history)
 
 
 def _about(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str:
@@ -173,8 +183,7 @@ def _terms(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) ->
     """The terms of the objective in the first, the kept and the last epoch."""
     if not history:
         return {"columns": [], "rows": []}
-    kept = min(manifest.get("best_epoch") or len(history), len(history))
-    chosen = {"first": 1, "kept": kept, "last": len(history)}
+    chosen = {"first": 1, "kept": _kept(manifest, history), "last": len(history)}
     columns = [f"{name} (epoch {history[epoch - 1]['epoch']})" for name, epoch in chosen.items()]
     records = [history[epoch - 1] for epoch in chosen.values()]
     rows = [

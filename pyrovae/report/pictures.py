@@ -35,9 +35,7 @@ def images(x: Tensor, *, columns: int | None = None) -> Figure:
     return drawn(tiled(shown, columns), width=min(WIDTH, INCHES * columns))
 
 
-def samples(
-    program: Any, num_samples: int = 64, *given: Tree, columns: int | None = None, like: Tree = None
-) -> Figure:
+def samples(program: Any, num_samples: int = 64, *given: Tree, columns: int | None = None, like: Tree = None) -> Figure:
     """Images from the prior: the mean of p(x | z, given) at z ~ p(z | given), from torch's global generator.
 
     Args:

@@ -1,4 +1,4 @@
-"""The latent space itself: where the data lie in it, which of its dimensions are in use, and the density of the prior."""
+"""The latent space itself: where the data lie in it, which dimensions are in use, and the density of the prior."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.latent import BLOCK, Layout, activity, guide_draws, posterior_means, prior_draws
-from pyrovae.report.canvas import SMALL, WIDTH, Figure, few_ticks, legend, note, panels, style
+from pyrovae.report.canvas import SMALL, WIDTH, Figure, legend, note, panels, style
 from pyrovae.report.theme import colours
 from pyrovae.sampling import ancestral
 from pyrovae.trees import Tree
@@ -74,14 +74,14 @@ def active_units(program: Any, x: Tree, *given: Tree, threshold: float = 0.01) -
     shades = [palette.first if on else palette.faint for on in active]
     top = grid[0, 0]
     places = np.arange(1, len(order) + 1)
-    top.bar(places, measured.variance[order].clamp(min=1e-12), color=shades, edgecolor=palette.quiet, lw=0.3)
+    top.bar(places, measured.variance[order].clamp(min=1e-12).numpy(), color=shades, edgecolor=palette.quiet, lw=0.3)
     top.axhline(threshold, color=palette.second, lw=1.2)
     top.set_yscale("log")
     top.set_ylim(bottom=min(threshold, max(measured.variance.min().item(), 1e-6)) / 3)
     title = f"{int(active.sum())} of {len(order)} latent dimensions active, above {threshold:g}"
     style(top, title=title, y=r"Var$_x$ E[z$_d$ | x]")
     if measured.kl is not None:
-        grid[1, 0].bar(places, measured.kl[order], color=shades, edgecolor=palette.quiet, lw=0.3)
+        grid[1, 0].bar(places, measured.kl[order].numpy(), color=shades, edgecolor=palette.quiet, lw=0.3)
         style(grid[1, 0], y="KL to the prior, nats")
     for axes in grid[:, 0]:
         axes.set_xlim(0.3, len(order) + 0.7)

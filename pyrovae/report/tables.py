@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.report.canvas import SMALL, WIDTH, Figure, few_ticks, legend, panels, style
+from pyrovae.report.canvas import SMALL, Figure, few_ticks, panels, style
 from pyrovae.report.theme import colours
 from pyrovae.sampling import sample
 from pyrovae.trees import Tree
@@ -84,7 +84,9 @@ def _pair(axes: Axes, seen: np.ndarray, made: np.ndarray) -> None:
     edges = _edges(seen)
     share = {"data": np.full(len(seen), 1 / max(len(seen), 1)), "samples": np.full(len(made), 1 / max(len(made), 1))}
     axes.hist(seen, bins=edges, weights=share["data"], color=palette.first, alpha=0.45, label="data")
-    axes.hist(made, bins=edges, weights=share["samples"], histtype="step", lw=1.2, color=palette.second, label="samples")
+    axes.hist(
+        made, bins=edges, weights=share["samples"], histtype="step", lw=1.2, color=palette.second, label="samples"
+    )
     axes.set_yticks([])
     few_ticks(axes, x=4)
 

@@ -22,9 +22,7 @@ TAIL = 0.01  # probability of the prior beyond each end of a traversal
 SHOWN = 10  # dimensions of a traversal, where none are named
 
 
-def manifold(
-    program: Any, *given: Tree, size: int = 20, extent: float | None = None, like: Tree = None
-) -> Figure:
+def manifold(program: Any, *given: Tree, size: int = 20, extent: float | None = None, like: Tree = None) -> Figure:
     """E[x | z] over the plane of a two-dimensional latent, z_1 to the right and z_2 upwards.
 
     Args:
@@ -44,8 +42,8 @@ def manifold(
     layout, ticks = prior_quantiles(program, levels, *_one_row(given), like=like)
     if ticks.shape[1] != 2:
         raise PyrovaeError(
-            f"a manifold is drawn of two latent dimensions; this program has {ticks.shape[1]}: train one with latent=2, "
-            "or use report.traversals"
+            f"a manifold is drawn of two latent dimensions; this program has {ticks.shape[1]}: train one with "
+            "latent=2, or use report.traversals"
         )
     if extent is not None:
         ticks = torch.linspace(-extent, extent, size)[:, None].expand(size, 2)
@@ -59,9 +57,7 @@ def manifold(
     return drawn(tiled(shown, size, gap=0), width=WIDTH, rows=rows, below=columns, axes_names=layout.names)
 
 
-def traversals(
-    program: Any, x: Tree, *given: Tree, dims: Sequence[int] | None = None, steps: int = 9
-) -> Figure:
+def traversals(program: Any, x: Tree, *given: Tree, dims: Sequence[int] | None = None, steps: int = 9) -> Figure:
     """E[x | z] as one latent dimension goes through its prior and the others stay at E[z | x_1]; the most active first.
 
     A row per dimension, with its activity Var_x(E[z_d | x]); z_d runs evenly from the 1 % to the 99 % quantile of the
@@ -93,9 +89,7 @@ def traversals(
     return drawn(tiled(shown, steps), width=1.0 + INCHES * steps, rows=rows)
 
 
-def interpolation(
-    program: Any, x_a: Tree, x_b: Tree, *given: Tree, steps: int = 8
-) -> Figure:
+def interpolation(program: Any, x_a: Tree, x_b: Tree, *given: Tree, steps: int = 8) -> Figure:
     """From one datum to another: E[x | z] on the straight line between E[z | x_a] and E[z | x_b], between the two.
 
     Args:
@@ -108,7 +102,9 @@ def interpolation(
         PyrovaeError: x_a and x_b differ in number; as for ``samples``.
     """
     if trees.num_data(x_a) != trees.num_data(x_b):
-        raise PyrovaeError(f"interpolation goes between pairs; got {trees.num_data(x_a)} and {trees.num_data(x_b)} data")
+        raise PyrovaeError(
+            f"interpolation goes between pairs; got {trees.num_data(x_a)} and {trees.num_data(x_b)} data"
+        )
     if steps < 2:
         raise PyrovaeError(f"an interpolation has at least its two ends; got steps={steps}")
     layout, a = posterior_means(program, x_a, *given)
