@@ -53,7 +53,9 @@ import torch
 import pyrovae as pv
 from pyrovae import report
 
-warnings.simplefilter("ignore", pv.EvidenceWarning)  # what it warns of is printed and explained below
+warnings.simplefilter(
+    "ignore", pv.EvidenceWarning
+)  # what it warns of is printed and explained below
 
 # %% [markdown]
 # ## Data
@@ -91,7 +93,8 @@ for name, part, parents in (
     ("encoder q(z | x)", vae.encoder, (x,)),
 ):
     distribution = part(*parents)
-    print(f"{name}  batch {tuple(distribution.batch_shape)!s:5} event {tuple(distribution.event_shape)}")
+    batch, event = tuple(distribution.batch_shape), tuple(distribution.event_shape)
+    print(f"{name}  batch {batch!s:5} event {event}")
 
 # %% [markdown]
 # `vae.model` and `vae.guide` are ordinary Pyro programs, so Pyro's own tools see into them: two sample sites, $z$ and
@@ -185,7 +188,11 @@ report.evidence(evidence)
 # %%
 for num_particles in (1, 10, 100, NUM_PARTICLES):
     bound = pv.log_marginal(vae, test, num_particles=num_particles, seed=SEED)
-    error = f"Monte Carlo error {bound.mean_standard_error:.3f}" if num_particles > 1 else "one particle has no error"
+    error = (
+        f"Monte Carlo error {bound.mean_standard_error:.3f}"
+        if num_particles > 1
+        else "one particle has no error"
+    )
     print(f"S = {num_particles:5,}  mean log p(x) {bound.mean:8.3f} nats, {error}")
 
 # %% [markdown]

@@ -41,7 +41,9 @@ from IPython.display import display
 import pyrovae as pv
 from pyrovae import report
 
-warnings.simplefilter("ignore", pv.EvidenceWarning)  # the share of doubtful data is printed and discussed below
+warnings.simplefilter(
+    "ignore", pv.EvidenceWarning
+)  # the share of doubtful data is printed and discussed below
 
 # %% [markdown]
 # ## Priors
@@ -78,7 +80,15 @@ priors = {
 
 def trained(program, data, **options):
     """The program after training: the same budget for each."""
-    pv.fit(program, data, epochs=EPOCHS, batch_size=BATCH, gradient=pv.gradients.path, seed=SEED, **options)
+    pv.fit(
+        program,
+        data,
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        gradient=pv.gradients.path,
+        seed=SEED,
+        **options,
+    )
     return program
 
 
@@ -93,7 +103,10 @@ for name, prior in priors.items():
 # figure is a lower bound of unknown slack.
 
 # %%
-evidences = {name: pv.log_marginal(vae, test, num_particles=NUM_PARTICLES, seed=SEED) for name, vae in vaes.items()}
+evidences = {
+    name: pv.log_marginal(vae, test, num_particles=NUM_PARTICLES, seed=SEED)
+    for name, vae in vaes.items()
+}
 
 print(f"{'prior':18} {'log p(x)':>9} {'Monte Carlo':>12} {'sampling':>9} {'k-hat high':>11}")
 for name, ev in evidences.items():
@@ -181,7 +194,9 @@ def dequantize(x):
 
 
 torch.manual_seed(SEED)
-validation = dequantize(grey.validation.x)  # drawn once: a held-out set must not change under evaluation
+validation = dequantize(
+    grey.validation.x
+)  # drawn once: a held-out set must not change under evaluation
 grey_test = dequantize(grey.test.x[:NUM_TEST])
 
 # %% [markdown]

@@ -50,7 +50,9 @@ import torch
 import pyrovae as pv
 from pyrovae import report
 
-warnings.simplefilter("ignore", pv.EvidenceWarning)  # the share of doubtful data is printed where it matters
+warnings.simplefilter(
+    "ignore", pv.EvidenceWarning
+)  # the share of doubtful data is printed where it matters
 
 data = pv.data.load(DATA)
 test, labels = data.test.x[:NUM_TEST], data.test.labels[:NUM_TEST]
@@ -75,7 +77,7 @@ with torch.no_grad():
 
 
 def line(name, values):
-    """The mean over particles and data of an (S, N) tensor, with the Monte Carlo error of that mean."""
+    """The mean of an (S, N) tensor, with the Monte Carlo error of that mean."""
     error = values.std(0).square().div(S).sum().sqrt() / values.shape[1]
     print(f"{name:32} {values.mean():9.3f} ± {error:.3f} nats")
 
@@ -128,17 +130,24 @@ report.active_units(vae, test)
 # %%
 torch.manual_seed(SEED)
 ae = pv.vae(data, latent=LATENT, hidden=HIDDEN, posterior=dist.Delta)
-pv.fit(ae, data, objective=partial(pv.objectives.elbo, beta=0.0), epochs=EPOCHS, batch_size=BATCH, seed=SEED)
+pv.fit(
+    ae,
+    data,
+    objective=partial(pv.objectives.elbo, beta=0.0),
+    epochs=EPOCHS,
+    batch_size=BATCH,
+    seed=SEED,
+)
 
 # %% [markdown]
-# It reconstructs better, as it must: nothing else was asked of it.
+# It reconstructs better, as it must: nothing else was asked of it. (The errors are over images.)
 
 # %%
 with torch.no_grad():
     for name, program in (("autoencoder", ae), ("VAE", vae)):
         log_px_z = pv.reconstruct(program, test).log_prob(test)  # at the guide's mean
         error = log_px_z.std() / math.sqrt(len(test))
-        print(f"{name:12} log p(x | z) at the code's mean {log_px_z.mean():8.2f} ± {error:.2f} nats (over the images)")
+        print(f"{name:12} log p(x | z) at the code {log_px_z.mean():8.2f} ± {error:.2f} nats")
 
 # %%
 report.reconstructions(ae, test[:10])
@@ -166,7 +175,8 @@ report.latents(ae, test, labels=labels)
 for name, program in (("autoencoder", ae), ("VAE", vae)):
     codes = pv.encode(program, test).mean.detach()
     norm, scatter = codes.norm(dim=1), codes.std(0)
-    print(f"{name:12} |z| of a code {norm.mean():7.2f}; sd per dimension {scatter.min():.2f} to {scatter.max():.2f}")
+    low, high = scatter.min(), scatter.max()
+    print(f"{name:12} |z| of a code {norm.mean():7.2f}; sd per dimension {low:.2f} to {high:.2f}")
 print(f"{'prior':12} |z| of a draw {math.sqrt(LATENT):7.2f} (about); sd per dimension 1")
 
 # %% [markdown]
@@ -241,7 +251,9 @@ for beta, program in programs.items():
     distortion, rate = -t.log_px_z.mean(0), (t.log_qz_x - t.log_pz).mean(0)  # (N,), nats
     ev = pv.log_marginal(program, test, num_particles=NUM_PARTICLES, seed=SEED)
     active = pv.activity(program, test).active().sum().item()
-    columns = [mean_and_error(values) for values in (distortion, rate, distortion + rate, ev.log_prob)]
+    columns = [
+        mean_and_error(values) for values in (distortion, rate, distortion + rate, ev.log_prob)
+    ]
     print(f"{beta:7.2f} {' '.join(f'{c:>16}' for c in columns)} {active:8d}")
     points.append((rate.mean(), distortion.mean(), f"β = {beta:g}"))
 

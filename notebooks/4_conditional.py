@@ -48,7 +48,9 @@ import torch
 import pyrovae as pv
 from pyrovae import report
 
-warnings.simplefilter("ignore", pv.EvidenceWarning)  # the share of doubtful data is printed where it matters
+warnings.simplefilter(
+    "ignore", pv.EvidenceWarning
+)  # the share of doubtful data is printed where it matters
 
 # %% [markdown]
 # ## Data with something given
@@ -75,7 +77,9 @@ cvae = pv.VAE(
     decoder=pv.Conditional(
         pv.networks.GatedMLP([LATENT, classes], *HIDDEN, event), pv.families.bernoulli
     ),  # p(x | z, y)
-    encoder=pv.Conditional(pv.networks.GatedMLP([event, classes], *HIDDEN, 2 * LATENT), pv.families.normal),
+    encoder=pv.Conditional(
+        pv.networks.GatedMLP([event, classes], *HIDDEN, 2 * LATENT), pv.families.normal
+    ),
 )
 print(cvae.prior(y[:3]).event_shape, cvae.decoder(torch.zeros(3, LATENT), y[:3]).event_shape)
 
@@ -140,11 +144,15 @@ pv.compare(log_px, log_px_y, names=["log p(x)", "log p(x | y)"])
 # that.
 
 # %%
-log_prior = torch.log(labelled.train.given[0].mean(0)).double()  # how often each class occurs, (classes,)
+log_prior = torch.log(
+    labelled.train.given[0].mean(0)
+).double()  # how often each class occurs, (classes,)
 columns = []
 for k in range(classes):
     wanted = torch.eye(classes)[k].expand(len(x), -1)  # the same label for every image
-    columns.append(pv.log_marginal(cvae, x, wanted, num_particles=NUM_PARTICLES, seed=SEED).log_prob)
+    columns.append(
+        pv.log_marginal(cvae, x, wanted, num_particles=NUM_PARTICLES, seed=SEED).log_prob
+    )
 log_joint = torch.stack(columns, 1) + log_prior  # log p(x, y), (N, classes)
 log_posterior = log_joint.log_softmax(1)  # log p(y | x)
 
@@ -158,7 +166,9 @@ right = (log_posterior.argmax(1) == truth).double()
 accuracy = right.mean().item()
 error = math.sqrt(accuracy * (1 - accuracy) / len(right))
 log_py_x = log_posterior.gather(1, truth[:, None]).squeeze(1)
-print(f"accuracy      {100 * accuracy:.1f} ± {100 * error:.1f} %   (guessing: {100 / classes:.0f} %)")
+print(
+    f"accuracy      {100 * accuracy:.1f} ± {100 * error:.1f} %   (guessing: {100 / classes:.0f} %)"
+)
 print(f"log p(y | x)  {log_py_x.mean():.3f} ± {log_py_x.std() / math.sqrt(len(x)):.3f} nats")
 
 # %% [markdown]
@@ -182,7 +192,9 @@ marginal = log_joint.logsumexp(1)
 difference = marginal - log_px.log_prob
 print(f"sum over labels  {marginal.mean():.3f} ± {marginal.std() / math.sqrt(len(x)):.3f} nats")
 print(f"without labels   {log_px.mean:.3f} ± {log_px.mean_sampling_error:.3f} nats")
-print(f"per image        {difference.mean():+.3f} ± {difference.std() / math.sqrt(len(x)):.3f} nats")
+print(
+    f"per image        {difference.mean():+.3f} ± {difference.std() / math.sqrt(len(x)):.3f} nats"
+)
 
 # %% [markdown]
 # The errors are over images. A conditional VAE summed over its labels is a mixture of $K$ VAEs that share their

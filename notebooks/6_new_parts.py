@@ -39,7 +39,9 @@ from torch import nn
 import pyrovae as pv
 from pyrovae import report
 
-warnings.simplefilter("ignore", pv.EvidenceWarning)  # the share of doubtful data is printed where it matters
+warnings.simplefilter(
+    "ignore", pv.EvidenceWarning
+)  # the share of doubtful data is printed where it matters
 
 # %% [markdown]
 # ## A prior: a mixture of tilted normals
@@ -63,7 +65,9 @@ class TiltedMixture(pv.priors.Prior):
 
     def forward(self, *given):
         diagonal = pv.families.positive(self.raw.diagonal(dim1=-2, dim2=-1))
-        components = dist.MultivariateNormal(self.loc, scale_tril=self.raw.tril(-1) + diagonal.diag_embed())
+        components = dist.MultivariateNormal(
+            self.loc, scale_tril=self.raw.tril(-1) + diagonal.diag_embed()
+        )
         return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
 
 
@@ -85,9 +89,15 @@ with torch.no_grad():
     draws = prior().sample((NUM_DRAWS,)).double()
 print(f"integral {density.sum().item() * cell:.6f}")
 
-for name, statistic in (("E[z_1 z_2]", lambda z: z[:, 0] * z[:, 1]), ("E[|z|]", lambda z: z.norm(dim=1))):
+for name, statistic in (
+    ("E[z_1 z_2]", lambda z: z[:, 0] * z[:, 1]),
+    ("E[|z|]", lambda z: z.norm(dim=1)),
+):
     exact = (statistic(grid) * density).sum().item() * cell
-    sampled, error = statistic(draws).mean().item(), statistic(draws).std().item() / math.sqrt(NUM_DRAWS)
+    sampled, error = (
+        statistic(draws).mean().item(),
+        statistic(draws).std().item() / math.sqrt(NUM_DRAWS),
+    )
     print(f"{name:10} by the density {exact:.4f}, by samples {sampled:.4f} ± {error:.4f}", end="")
     print(f"   {abs(sampled - exact) / error:.1f} standard errors apart")
     assert abs(sampled - exact) < 4 * error
@@ -119,8 +129,12 @@ class DiscretisedLogistic(pv.families.Family):
         self.register_buffer("edges", torch.arange(num_levels - 1) + 0.5, persistent=False)
 
     def forward(self, loc, raw_scale):
-        inner = torch.sigmoid((self.edges - loc[..., None]) / pv.families.positive(raw_scale)[..., None])
-        cdf = torch.cat([torch.zeros_like(inner[..., :1]), inner, torch.ones_like(inner[..., :1])], -1)
+        inner = torch.sigmoid(
+            (self.edges - loc[..., None]) / pv.families.positive(raw_scale)[..., None]
+        )
+        cdf = torch.cat(
+            [torch.zeros_like(inner[..., :1]), inner, torch.ones_like(inner[..., :1])], -1
+        )
         return dist.Categorical(probs=cdf.diff(dim=-1) + 1e-6)  # Categorical normalises
 
 
@@ -136,7 +150,9 @@ LEVELS = 17
 family = DiscretisedLogistic(LEVELS)
 levels = torch.arange(LEVELS).double()
 for loc, raw_scale in ((8.3, 1.0), (-40.0, 0.0), (16.0, -20.0), (0.2, 3.0)):
-    cell_probs = family(torch.tensor(loc).double(), torch.tensor(raw_scale).double()).log_prob(levels).exp()
+    cell_probs = (
+        family(torch.tensor(loc).double(), torch.tensor(raw_scale).double()).log_prob(levels).exp()
+    )
     print(f"loc {loc:6.1f}, raw scale {raw_scale:6.1f}: sum {cell_probs.sum().item():.12f}")
     assert abs(cell_probs.sum().item() - 1) < 1e-9
 
@@ -178,7 +194,9 @@ parts = {
 vaes, runs, evidences = {}, {}, {}
 for name, (prior, likelihood) in parts.items():
     vaes[name] = program(prior, likelihood)
-    runs[name] = pv.fit(vaes[name], levels_of["train"], validation=levels_of["validation"], epochs=EPOCHS, seed=SEED)
+    runs[name] = pv.fit(
+        vaes[name], levels_of["train"], validation=levels_of["validation"], epochs=EPOCHS, seed=SEED
+    )
     evidences[name] = pv.log_marginal(vaes[name], test, num_particles=NUM_PARTICLES, seed=SEED)
 
 # %% [markdown]
