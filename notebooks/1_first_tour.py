@@ -37,7 +37,8 @@
 # %% tags=["parameters"]
 DATA = "digits"  # "mnist" and "fashion_mnist" are larger; they are downloaded once
 LATENT = 10
-EPOCHS = 60
+HIDDEN = (128, 128)
+EPOCHS = 150
 NUM_PARTICLES = 5000
 NUM_TEST = 400
 SEED = 0
@@ -53,9 +54,8 @@ import torch
 import pyrovae as pv
 from pyrovae import report
 
-warnings.simplefilter(
-    "ignore", pv.EvidenceWarning
-)  # what it warns of is printed and explained below
+# what it warns of is printed and explained below
+warnings.simplefilter("ignore", pv.EvidenceWarning)
 
 # %% [markdown]
 # ## Data
@@ -85,7 +85,7 @@ report.images(torch.cat([shown, data.draw(shown)]), columns=12)
 
 # %%
 torch.manual_seed(SEED)  # of the initial weights
-vae = pv.vae(data, latent=LATENT)
+vae = pv.vae(data, latent=LATENT, hidden=HIDDEN)
 x = data.test.x[:5]
 for name, part, parents in (
     ("prior   p(z)    ", vae.prior, ()),
@@ -98,28 +98,41 @@ for name, part, parents in (
 
 # %% [markdown]
 # `vae.model` and `vae.guide` are ordinary Pyro programs, so Pyro's own tools see into them: two sample sites, $z$ and
-# the observed $x$, inside one plate over the data.
+# the observed $x$, inside one plate over the data, so that each gives one log-density per datum.
 
 # %%
-print(pyro.poutine.trace(vae.model).get_trace(x).format_shapes())
+trace = pyro.poutine.trace(vae.model).get_trace(x)
+trace.compute_log_prob()
+for name in ("z", "x"):
+    site = trace.nodes[name]
+    kind = "observed" if site["is_observed"] else "latent"
+    value, log_prob = tuple(site["value"].shape), tuple(site["log_prob"].shape)
+    print(f"{name} {kind:9} value {value!s:12} log-prob {log_prob}")
 
 # %% [markdown]
 # ## Training
 #
 # `fit` is stochastic variational inference: it draws one $z$ per datum from the guide and follows the gradient of the
-# ELBO. The weights with the best ELBO on the validation images are kept.
+# ELBO. The weights with the best ELBO on the validation images are kept. In the first epochs the KL enters with a
+# weight $\beta$ that rises from 0 to 1, which keeps latent dimensions from being given up before they are of use.
 
 # %%
-run = pv.fit(vae, data, epochs=EPOCHS, seed=SEED)
+options = {
+    "epochs": EPOCHS,
+    "batch_size": 64,
+    "schedules": {"beta": pv.schedules.Warmup(EPOCHS // 10)},
+    "seed": SEED,
+}
+run = pv.fit(vae, data, **options)
 run
 
 # %% [markdown]
 # **What to look at.** At the top, the training and validation curves should rise together and flatten out; a
 # validation curve that turns down while training still rises is overfitting. Below are the two parts of the ELBO: how
 # well $x$ is explained, $\mathbb{E}_q[\log p(x \mid z)]$, and what that costs, $\mathrm{KL}(q(z \mid x) \,\|\, p(z))$,
-# the nats of information about $x$ that pass through $z$. Both grow as the latents come into use. The model sees fresh
-# bits at every step while the validation bits are fixed, so the two curves at the top need not coincide even without
-# overfitting.
+# the nats of information about $x$ that pass through $z$. Both grow as the latents come into use; while the KL is zero
+# the model knows the mean image and no more. The model sees fresh bits at every step while the validation bits are
+# fixed, so the two curves at the top need not coincide even without overfitting.
 
 # %%
 report.learning_curve(run)
@@ -134,13 +147,13 @@ report.learning_curve(run)
 report.reconstructions(vae, data.test.x[:20])
 
 # %% [markdown]
-# Samples need no image at all, only the prior: $z \sim p(z)$, then the mean of $p(x \mid z)$. Most should be readable
-# digits. Those that are not lie where the prior has mass and the training data left no trace; a prior that fits
-# better has fewer of them, which is the subject of the second notebook.
+# Samples need no image at all, only the prior: $z \sim p(z)$, then the mean of $p(x \mid z)$. Many should be readable,
+# as far as 8 x 8 pixels go. Those that are not lie where the prior has mass and the training data left no trace; a
+# prior that fits better has fewer of them, which is the subject of the second notebook.
 
 # %%
 torch.manual_seed(SEED)
-report.samples(vae, 60, columns=15)
+report.samples(vae, 48, columns=12)
 
 # %% [markdown]
 # Walking through the latent space shows what a dimension means. Each row starts at the code of the first test image and
@@ -183,17 +196,13 @@ report.evidence(evidence)
 
 # %% [markdown]
 # That more particles give a higher bound is quickly seen. With $S = 1$ the mean is an estimate of the ELBO; the
-# difference to the last line is what the guide gives away.
+# difference to the last line is what the guide gives away. (One particle has no spread, so no error can be told.)
 
 # %%
 for num_particles in (1, 10, 100, NUM_PARTICLES):
     bound = pv.log_marginal(vae, test, num_particles=num_particles, seed=SEED)
-    error = (
-        f"Monte Carlo error {bound.mean_standard_error:.3f}"
-        if num_particles > 1
-        else "one particle has no error"
-    )
-    print(f"S = {num_particles:5,}  mean log p(x) {bound.mean:8.3f} nats, {error}")
+    error = bound.mean_standard_error
+    print(f"S = {num_particles:5,}  mean log p(x) {bound.mean:8.3f} ± {error:.3f} nats")
 
 # %% [markdown]
 # ## Swapping one part
@@ -207,8 +216,8 @@ for num_particles in (1, 10, 100, NUM_PARTICLES):
 
 # %%
 torch.manual_seed(SEED)
-vamp = pv.vae(data, latent=LATENT, prior=pv.recipes.Vamp(100))
-pv.fit(vamp, data, epochs=EPOCHS, seed=SEED)
+vamp = pv.vae(data, latent=LATENT, hidden=HIDDEN, prior=pv.recipes.Vamp(100))
+pv.fit(vamp, data, **options)
 vamp_evidence = pv.log_marginal(vamp, test, num_particles=NUM_PARTICLES, seed=SEED)
 print(vamp_evidence.summary())
 

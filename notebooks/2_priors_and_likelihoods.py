@@ -227,12 +227,18 @@ for name, likelihood in likelihoods.items():
     vae = pv.vae(grey, latent=LATENT, hidden=HIDDEN, likelihood=likelihood)
     vae = trained(vae, grey.train.x, draw=dequantize, validation=validation, max_grad_norm=100)
     densities[name] = pv.log_marginal(
-        vae, grey_test, num_particles=NUM_PARTICLES, seed=SEED, log_jacobian=-D * math.log(LEVELS)
+        vae,
+        grey_test,
+        num_particles=NUM_PARTICLES,
+        seed=SEED,
+        log_jacobian=-D * math.log(LEVELS),
     )
 
 # %%
 bits = 1 / (D * math.log(2))
-print(f"{'likelihood':20} {'bits/dim':>9} {'Monte Carlo':>12} {'sampling':>9} {'k-hat high':>11}")
+print(
+    f"{'likelihood':20} {'bits/dim':>9} {'Monte Carlo':>12} {'sampling':>9} {'k-hat high':>11}"
+)
 for name, ev in densities.items():
     errors = f"{ev.mean_standard_error * bits:12.4f} {ev.mean_sampling_error * bits:9.4f}"
     print(f"{name:20} {ev.bits_per_dim:9.4f} {errors} {100 * ev.share_unreliable:9.1f} %")

@@ -176,7 +176,9 @@ for name, program in (("autoencoder", ae), ("VAE", vae)):
     codes = pv.encode(program, test).mean.detach()
     norm, scatter = codes.norm(dim=1), codes.std(0)
     low, high = scatter.min(), scatter.max()
-    print(f"{name:12} |z| of a code {norm.mean():7.2f}; sd per dimension {low:.2f} to {high:.2f}")
+    print(
+        f"{name:12} |z| of a code {norm.mean():7.2f}; sd per dimension {low:.2f} to {high:.2f}"
+    )
 print(f"{'prior':12} |z| of a draw {math.sqrt(LATENT):7.2f} (about); sd per dimension 1")
 
 # %% [markdown]

@@ -73,7 +73,9 @@ labelled
 event = tuple(labelled.event_shape)
 torch.manual_seed(SEED)
 cvae = pv.VAE(
-    prior=pv.Conditional(pv.networks.MLP(classes, 64, 2 * LATENT), pv.families.normal),  # p(z | y)
+    prior=pv.Conditional(
+        pv.networks.MLP(classes, 64, 2 * LATENT), pv.families.normal
+    ),  # p(z | y)
     decoder=pv.Conditional(
         pv.networks.GatedMLP([LATENT, classes], *HIDDEN, event), pv.families.bernoulli
     ),  # p(x | z, y)
@@ -91,7 +93,9 @@ print(cvae.prior(y[:3]).event_shape, cvae.decoder(torch.zeros(3, LATENT), y[:3])
 # %%
 torch.manual_seed(SEED)
 cvae = pv.vae(labelled, latent=LATENT, hidden=HIDDEN, prior=pv.recipes.ConditionalNormal())
-run = pv.fit(cvae, labelled, epochs=EPOCHS, batch_size=BATCH, gradient=pv.gradients.path, seed=SEED)
+run = pv.fit(
+    cvae, labelled, epochs=EPOCHS, batch_size=BATCH, gradient=pv.gradients.path, seed=SEED
+)
 report.learning_curve(run)
 
 # %% [markdown]
@@ -164,11 +168,9 @@ log_posterior = log_joint.log_softmax(1)  # log p(y | x)
 truth = labelled.test.labels[:NUM_TEST]
 right = (log_posterior.argmax(1) == truth).double()
 accuracy = right.mean().item()
-error = math.sqrt(accuracy * (1 - accuracy) / len(right))
+error = 100 * math.sqrt(accuracy * (1 - accuracy) / len(right))
 log_py_x = log_posterior.gather(1, truth[:, None]).squeeze(1)
-print(
-    f"accuracy      {100 * accuracy:.1f} ± {100 * error:.1f} %   (guessing: {100 / classes:.0f} %)"
-)
+print(f"accuracy      {100 * accuracy:.1f} ± {error:.1f} % (guessing: {100 / classes:.0f} %)")
 print(f"log p(y | x)  {log_py_x.mean():.3f} ± {log_py_x.std() / math.sqrt(len(x)):.3f} nats")
 
 # %% [markdown]
@@ -190,11 +192,12 @@ report.images(x[wrong] if len(wrong) else x[:1], columns=12)
 # %%
 marginal = log_joint.logsumexp(1)
 difference = marginal - log_px.log_prob
-print(f"sum over labels  {marginal.mean():.3f} ± {marginal.std() / math.sqrt(len(x)):.3f} nats")
-print(f"without labels   {log_px.mean:.3f} ± {log_px.mean_sampling_error:.3f} nats")
 print(
-    f"per image        {difference.mean():+.3f} ± {difference.std() / math.sqrt(len(x)):.3f} nats"
+    f"sum over labels  {marginal.mean():.3f} ± {marginal.std() / math.sqrt(len(x)):.3f} nats"
 )
+print(f"without labels   {log_px.mean:.3f} ± {log_px.mean_sampling_error:.3f} nats")
+error = difference.std() / math.sqrt(len(x))
+print(f"per image        {difference.mean():+.3f} ± {error:.3f} nats")
 
 # %% [markdown]
 # The errors are over images. A conditional VAE summed over its labels is a mixture of $K$ VAEs that share their

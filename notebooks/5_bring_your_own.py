@@ -71,7 +71,9 @@ class MyVAE(nn.Module):
     def model(self, x):
         pyro.module("decoder", self.decoder)
         with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), self.latent), 1.0).to_event(1))
+            z = pyro.sample(
+                "z", dist.Normal(x.new_zeros(len(x), self.latent), 1.0).to_event(1)
+            )
             logits = self.decoder(z).unflatten(-1, (1, 8, 8))
             return pyro.sample("x", dist.Bernoulli(logits=logits).to_event(3), obs=x)
 
@@ -253,7 +255,11 @@ report.learning_curve(run)
 
 # %%
 estimate = pv.log_marginal(
-    factors, wine.test.x, num_particles=NUM_PARTICLES, seed=SEED, log_jacobian=wine.log_jacobian
+    factors,
+    wine.test.x,
+    num_particles=NUM_PARTICLES,
+    seed=SEED,
+    log_jacobian=wine.log_jacobian,
 )
 with torch.no_grad():
     loc, scale = wine.standardization
@@ -266,9 +272,8 @@ apart = (estimate.log_prob - exact) / estimate.standard_error
 print(f"estimate {estimate.mean:.4f} ± {estimate.mean_standard_error:.4f} nats (Monte Carlo)")
 print(f"exact    {exact.mean():.4f} nats")
 spread = apart.std()
-print(
-    f"per row  {apart.mean():+.2f} ± {spread / len(apart) ** 0.5:.2f} standard errors apart, sd {spread:.2f}"
-)
+error = spread / len(apart) ** 0.5
+print(f"per row  {apart.mean():+.2f} ± {error:.2f} standard errors apart, sd {spread:.2f}")
 
 # %% [markdown]
 # **What to look at.** The means agree to about their Monte Carlo error, and the differences per row, in units of their
@@ -312,6 +317,8 @@ report.marginals(vae, wine.train.x, columns=[name[:12] for name in wine.columns]
 # %%
 rows = wine.train.x.numpy()  # any array with one row per datum
 torch.manual_seed(SEED)
-again = pv.fit(FactorAnalysis(rows.shape[1], latent=3), rows, epochs=5, batch_size=32, seed=SEED)
+again = pv.fit(
+    FactorAnalysis(rows.shape[1], latent=3), rows, epochs=5, batch_size=32, seed=SEED
+)
 print(again)
 folder.cleanup()

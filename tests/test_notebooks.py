@@ -20,7 +20,7 @@ SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
 EVALUATION = {"NUM_PARTICLES": 20, "NUM_TEST": 30}
 TINY = {"HIDDEN": (32,), "LATENT": 4, "EPOCHS": 1, "BATCH": 1000, **EVALUATION}
 BUDGETS: dict[str, dict[str, Any]] = {
-    "1_first_tour": {"EPOCHS": 1, **EVALUATION},
+    "1_first_tour": {"HIDDEN": (32,), "EPOCHS": 1, **EVALUATION},
     "2_priors_and_likelihoods": {"NUM_COMPONENTS": 5, **TINY},
     "3_elbo_term_by_term": {"BETAS": (0.5, 2.0), **TINY},
     "4_conditional": TINY,

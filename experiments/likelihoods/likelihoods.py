@@ -19,16 +19,16 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 from torch.distributions import constraints
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import cross_entropy, logsigmoid
 
 import pyrovae as pv
 from pyrovae import report
 
-EPOCHS = {"freyfaces": 150, "fashion_mnist": 8}
+EPOCHS = {"freyfaces": 100, "fashion_mnist": 5}
 LATENT, HIDDEN = 20, (300, 300)
 BATCH, RATE = 128, 1e-3
 FEATURES = 8  # numbers per pixel from which the categorical's 256 logits are made
-TEST, PARTICLES = 500, 200
+VALIDATION, TEST, PARTICLES = 500, 500, 200
 SEED = 0
 COMMAND = "OMP_NUM_THREADS=1 python experiments/likelihoods/likelihoods.py"
 HALF = 0.5 / 255  # half a cell, for grey values x = k / 255
@@ -94,7 +94,12 @@ class CategoricalLevels(pv.families.Family):
 
     def forward(self, *features):
         logits = self.logits(torch.stack(features, -1))
-        return Levels(lambda x: dist.Categorical(logits=logits).log_prob((255 * x).round()), logits.shape[:-1])
+
+        def log_mass(x):  # cross_entropy needs half the time of Categorical.log_prob
+            levels = (255 * x).round().long().expand(logits.shape[:-1])
+            return -cross_entropy(logits.reshape(-1, 256), levels.reshape(-1), reduction="none").view(levels.shape)
+
+        return Levels(log_mass, logits.shape[:-1])
 
 
 def cell(x, loc, scale):
@@ -140,7 +145,7 @@ def evaluate(data, name):
     likelihood = DENSITIES[name]() if density else MASSES[name]()
     vae = pv.vae(data, latent=LATENT, hidden=HIDDEN, likelihood=likelihood)
     torch.manual_seed(SEED)  # the same noise for every density
-    test, validation = data.test.x[:TEST], data.validation.x
+    test, validation = data.test.x[:TEST], data.validation.x[:VALIDATION]
     if density:
         test, validation = dequantize(test), dequantize(validation)
     start = time.perf_counter()
