@@ -41,9 +41,8 @@ from IPython.display import display
 import pyrovae as pv
 from pyrovae import report
 
-warnings.simplefilter(
-    "ignore", pv.EvidenceWarning
-)  # the share of doubtful data is printed and discussed below
+# the share of doubtful data is printed and discussed below
+warnings.simplefilter("ignore", pv.EvidenceWarning)
 
 # %% [markdown]
 # ## Priors

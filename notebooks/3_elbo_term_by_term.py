@@ -50,9 +50,8 @@ import torch
 import pyrovae as pv
 from pyrovae import report
 
-warnings.simplefilter(
-    "ignore", pv.EvidenceWarning
-)  # the share of doubtful data is printed where it matters
+# the share of doubtful data is printed where it matters
+warnings.simplefilter("ignore", pv.EvidenceWarning)
 
 data = pv.data.load(DATA)
 test, labels = data.test.x[:NUM_TEST], data.test.labels[:NUM_TEST]

@@ -48,9 +48,8 @@ import torch
 import pyrovae as pv
 from pyrovae import report
 
-warnings.simplefilter(
-    "ignore", pv.EvidenceWarning
-)  # the share of doubtful data is printed where it matters
+# the share of doubtful data is printed where it matters
+warnings.simplefilter("ignore", pv.EvidenceWarning)
 
 # %% [markdown]
 # ## Data with something given
@@ -67,73 +66,96 @@ labelled
 # %% [markdown]
 # ## A program
 #
-# Spelled out: three conditionals, whose networks have one input shape per parent.
+# Spelled out: the networks of decoder and encoder have one input shape per parent. The prior is a standard normal that
+# ignores $y$: then $z$ is what is left of an image when its label is known.
 
 # %%
 event = tuple(labelled.event_shape)
-torch.manual_seed(SEED)
-cvae = pv.VAE(
-    prior=pv.Conditional(
-        pv.networks.MLP(classes, 64, 2 * LATENT), pv.families.normal
-    ),  # p(z | y)
-    decoder=pv.Conditional(
-        pv.networks.GatedMLP([LATENT, classes], *HIDDEN, event), pv.families.bernoulli
-    ),  # p(x | z, y)
-    encoder=pv.Conditional(
-        pv.networks.GatedMLP([event, classes], *HIDDEN, 2 * LATENT), pv.families.normal
-    ),
+decoder_net = pv.networks.GatedMLP([LATENT, classes], *HIDDEN, event)
+encoder_net = pv.networks.GatedMLP([event, classes], *HIDDEN, 2 * LATENT)
+by_hand = pv.VAE(
+    prior=pv.priors.StandardNormal(LATENT),  # p(z)
+    decoder=pv.Conditional(decoder_net, pv.families.bernoulli),  # p(x | z, y)
+    encoder=pv.Conditional(encoder_net, pv.families.normal),  # q(z | x, y)
 )
-print(cvae.prior(y[:3]).event_shape, cvae.decoder(torch.zeros(3, LATENT), y[:3]).event_shape)
+by_hand.decoder(torch.zeros(3, LATENT), y[:3]).event_shape
 
 # %% [markdown]
 # The same in one line, from the data's description (it also starts the decoder at the training mean, which saves an
-# epoch or two). Leave `prior=` out and the prior is a standard normal that ignores $y$: then $z$ is what is left of an
-# image when its label is known, the same "handwriting" for all classes.
+# epoch or two):
+
 
 # %%
+def trained(program, data):
+    """The program after training: the same budget for each."""
+    options = {"batch_size": BATCH, "gradient": pv.gradients.path, "seed": SEED}
+    pv.fit(program, data, epochs=EPOCHS, **options)
+    return program
+
+
 torch.manual_seed(SEED)
-cvae = pv.vae(labelled, latent=LATENT, hidden=HIDDEN, prior=pv.recipes.ConditionalNormal())
-run = pv.fit(
-    cvae, labelled, epochs=EPOCHS, batch_size=BATCH, gradient=pv.gradients.path, seed=SEED
-)
-report.learning_curve(run)
+cvae = trained(pv.vae(labelled, latent=LATENT, hidden=HIDDEN), labelled)
 
 # %% [markdown]
 # ## One image of each class
 #
-# Each column is a class, each row a draw of $z$.
+# Each column is a class, each row a draw of $z$, the same in all columns.
 #
-# **What to look at.** Every image should belong to its column's class: the label is not guessed, it is given. What
-# varies down a column is everything else, slant, width, style.
+# **What to look at.** Every image should belong to its column's class: the label is not guessed, it is given. What a
+# row has in common is everything else, slant, width, stroke: the ten digits of one hand.
 
 # %%
 torch.manual_seed(SEED)
-report.conditional_grid(cvae, torch.eye(classes))
+report.conditional_grid(cvae, torch.eye(classes), labels=data.classes)
+
+# %% [markdown]
+# ## A prior that knows the label
+#
+# The prior can have the label as a parent too, $p(z \mid y) = \mathcal N(z; m(y), \mathrm{diag}(s(y)^2))$, by a small
+# network of $y$. That is one more argument.
+
+# %%
+torch.manual_seed(SEED)
+prior = pv.recipes.ConditionalNormal()
+knowing = trained(pv.vae(labelled, latent=LATENT, hidden=HIDDEN, prior=prior), labelled)
+
+# %% [markdown]
+# **What to look at.** The same figure, where row $r$ draws its $z$ from the prior of class $r$, and the columns still
+# give the decoder ten different labels. Now the rows tend to be of one class and the columns make little difference:
+# with a prior that knows the label, $z$ can carry the class, and the decoder need not look at $y$. Both programs are
+# right models of $p(x \mid y)$; only the first one separates style from class.
+
+# %%
+torch.manual_seed(SEED)
+report.conditional_grid(knowing, torch.eye(classes), labels=data.classes)
+
+# %% [markdown]
+# To draw from the second one, $z$ and $x$ must be given the same label, which is what `sample` does with its rows:
+
+# %%
+torch.manual_seed(SEED)
+report.samples(knowing, 3 * classes, torch.eye(classes).repeat(3, 1), columns=classes)
 
 # %% [markdown]
 # ## The log-likelihood given the label
 #
 # As before, with `given` after `x`. It is a different number from $\log p(x)$, and larger: the model was told
-# something. For a program without the label,
+# something.
 
 # %%
 torch.manual_seed(SEED)
-vae = pv.vae(data, latent=LATENT, hidden=HIDDEN)
-pv.fit(vae, data, epochs=EPOCHS, batch_size=BATCH, gradient=pv.gradients.path, seed=SEED)
+vae = trained(pv.vae(data, latent=LATENT, hidden=HIDDEN), data)  # without labels
 log_px = pv.log_marginal(vae, x, num_particles=NUM_PARTICLES, seed=SEED)
 log_px_y = pv.log_marginal(cvae, x, y, num_particles=NUM_PARTICLES, seed=SEED)
-print(log_px_y.summary())
-
-# %% [markdown]
-# and per image the difference $\log p(x \mid y) - \log p(x)$, by two programs:
-
-# %%
-pv.compare(log_px, log_px_y, names=["log p(x)", "log p(x | y)"])
+log_px_y_knowing = pv.log_marginal(knowing, x, y, num_particles=NUM_PARTICLES, seed=SEED)
+names = ["log p(x)", "log p(x | y)", "log p(x | y), p(z | y)"]
+pv.compare(log_px, log_px_y, log_px_y_knowing, names=names)
 
 # %% [markdown]
 # By Bayes' rule $\log p(x \mid y) - \log p(x) = \log p(y \mid x) - \log p(y)$ within one model. If the label can be
 # read off the image, $p(y \mid x) \approx 1$, the label is worth $-\log p(y) = \log 10 \approx 2.3$ nats with ten
-# classes of equal size, and no more. Two different programs may differ by more or less, for each was trained by itself.
+# classes of equal size, and no more. Different programs may differ by more or less, for each was trained by itself, and
+# a label makes training easier.
 #
 # ## A classifier by Bayes' rule
 #
@@ -148,15 +170,13 @@ pv.compare(log_px, log_px_y, names=["log p(x)", "log p(x | y)"])
 # that.
 
 # %%
-log_prior = torch.log(
-    labelled.train.given[0].mean(0)
-).double()  # how often each class occurs, (classes,)
+# how often each class occurs, (classes,)
+log_prior = labelled.train.given[0].mean(0).log().double()
 columns = []
 for k in range(classes):
     wanted = torch.eye(classes)[k].expand(len(x), -1)  # the same label for every image
-    columns.append(
-        pv.log_marginal(cvae, x, wanted, num_particles=NUM_PARTICLES, seed=SEED).log_prob
-    )
+    ev = pv.log_marginal(cvae, x, wanted, num_particles=NUM_PARTICLES, seed=SEED)
+    columns.append(ev.log_prob)
 log_joint = torch.stack(columns, 1) + log_prior  # log p(x, y), (N, classes)
 log_posterior = log_joint.log_softmax(1)  # log p(y | x)
 

@@ -46,9 +46,8 @@ from torch import nn
 import pyrovae as pv
 from pyrovae import report
 
-warnings.simplefilter(
-    "ignore", pv.EvidenceWarning
-)  # the share of doubtful data is printed where it matters
+# the share of doubtful data is printed where it matters
+warnings.simplefilter("ignore", pv.EvidenceWarning)
 
 # %% [markdown]
 # ## A VAE written by hand
