@@ -128,11 +128,11 @@ run
 
 # %% [markdown]
 # **What to look at.** At the top, the training and validation curves should rise together and flatten out; a
-# validation curve that turns down while training still rises is overfitting. Below are the two parts of the ELBO: how
-# well $x$ is explained, $\mathbb{E}_q[\log p(x \mid z)]$, and what that costs, $\mathrm{KL}(q(z \mid x) \,\|\, p(z))$,
-# the nats of information about $x$ that pass through $z$. Both grow as the latents come into use; while the KL is zero
-# the model knows the mean image and no more. The model sees fresh bits at every step while the validation bits are
-# fixed, so the two curves at the top need not coincide even without overfitting.
+# validation curve that turns down while training still rises is overfitting. (In the shaded epochs $\beta < 1$, so the
+# training curve is of a larger objective there.) Below are the two parts of the ELBO: how well $x$ is explained,
+# $\mathbb{E}_q[\log p(x \mid z)]$, and what that costs, $\mathrm{KL}(q(z \mid x) \,\|\, p(z))$, the nats of information
+# about $x$ that pass through $z$. Both grow as the latents come into use. The model sees fresh bits at every step while
+# the validation bits are fixed, so the two curves at the top need not coincide even without overfitting.
 
 # %%
 report.learning_curve(run)
