@@ -13,7 +13,9 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> li
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join(word.rjust(w) if n in right else word.ljust(w) for n, (word, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            word.rjust(w) if n in right else word.ljust(w) for n, (word, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     return [line.rstrip() for line in lines]

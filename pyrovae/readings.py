@@ -35,7 +35,7 @@ class OneHot(Recorded, nn.Module):
         # Compared and not scattered: no branch, no error on the device, and a value outside gives zeros.
         levels = torch.arange(self.num_levels, device=x.device)
         dtype = next(self.net.parameters()).dtype
-        return self.net((x.unsqueeze(-1) == levels).to(dtype), *others)  # type: ignore[no-any-return]
+        return self.net((x.unsqueeze(-1) == levels).to(dtype), *others)
 
 
 class LogCounts(Recorded, nn.Module):
@@ -50,4 +50,4 @@ class LogCounts(Recorded, nn.Module):
         self.net, self.out_shape = net, net.out_shape
 
     def forward(self, x: Tensor, *others: trees.Tree) -> Tensor:
-        return self.net(x.clamp(min=0).log1p(), *others)  # type: ignore[no-any-return]
+        return self.net(x.clamp(min=0).log1p(), *others)

@@ -1,7 +1,5 @@
 """Readings: what a network sees of tokens and counts."""
 
-import copy
-
 import pytest
 import torch
 
@@ -14,9 +12,7 @@ def test_one_hot_is_torchs() -> None:
     x, other = torch.randint(0, 3, (7, 6, 5)), torch.randn(6, 2)
     expected = net(torch.nn.functional.one_hot(x, 3).float(), other)
     torch.testing.assert_close(reading(x, other), expected)
-    torch.testing.assert_close(reading.double()(x, other.double()), copy.deepcopy(net)(
-        torch.nn.functional.one_hot(x, 3).double(), other.double()))  # fmt: skip
-    with pytest.raises(pv.PyrovaeError, match="OneHot reads integers 0 .. 2 and got torch.float32"):
+    with pytest.raises(pv.PyrovaeError, match=r"OneHot reads integers 0 \.\. 2 and got torch.float32"):
         reading(x.float(), other)
 
 

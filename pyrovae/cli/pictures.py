@@ -86,14 +86,15 @@ def _first_look(program: Any, data: Data, seed: int) -> Iterator[Picture]:
     x, *given = (part[:SHOWN] for part in (data.test.x, *data.test.given))
     if data.kind == "images":
         columns = data.num_classes if data.train.given else ROWS
-        asked = (ROWS * columns, *conditions(data, ROWS * columns))
+        each = conditions(data, ROWS * columns)
         yield Picture(
             "samples", "Samples",
             "The mean of p(x | z) at draws of z from the prior" + (", a column per class." if given else "."),
-            _always(seed, program, lambda: report.samples(program, *asked, columns=columns)),
+            _always(seed, program, lambda: report.samples(program, ROWS * columns, *each, columns=columns)),
         )  # fmt: skip
         yield Picture(
-            "reconstructions", "Reconstructions", "Test data, and below them the mean of p(x | z) at the mean of q(z | x).",
+            "reconstructions", "Reconstructions",
+            "Test data, and below them the mean of p(x | z) at the mean of q(z | x).",
             _always(seed, program, lambda: report.reconstructions(program, x, *given)),
         )  # fmt: skip
     if data.kind == "table":
@@ -108,8 +109,9 @@ def _likelihood(evidence: Evidence) -> Iterator[Picture]:
     from pyrovae import report
 
     yield Picture(
-        "evidence", "Log-likelihood", "log p(x) and Pareto k-hat of the data, and the threshold above which k-hat tells "
-        "that an estimate is not reliable.", lambda: report.evidence(evidence),
+        "evidence", "Log-likelihood",
+        "log p(x) and Pareto k-hat of the data, and the threshold above which no estimate is trusted.",
+        lambda: report.evidence(evidence),
     )  # fmt: skip
     yield Picture(
         "weights", "Importance weights", "How far the estimates can be trusted: effective sample size and k-hat.",

@@ -16,6 +16,7 @@ from pyrovae.evidence import Evidence
 from pyrovae.saving import write_atomically
 
 PER_DATUM = ("log_prob", "standard_error", "ess", "pareto_k")
+ABOUT = ("num_particles", "num_dimensions", "seed", "log_jacobian")
 
 
 def stem(split: str) -> str:
@@ -43,8 +44,7 @@ def read(path: Path, split: str) -> tuple[Evidence, dict[str, Any]]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         tensors = safetensors.torch.load((path / f"{stem(split)}.safetensors").read_bytes())
-        about = {name: record[name] for name in ("num_particles", "num_dimensions", "seed", "log_jacobian")}
-        bound = record["kind"] == "lower bound"
-        return Evidence(*(tensors[name] for name in PER_DATUM), **about, is_bound=bound), record
+        about: dict[str, Any] = {name: record[name] for name in ABOUT} | {name: tensors[name] for name in PER_DATUM}
+        return Evidence(**about, is_bound=record["kind"] == "lower bound"), record
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise PyrovaeError(f"{file} or the tensors beside it are spoilt ({error}): evaluate again") from error

@@ -73,7 +73,9 @@ class _Strict(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Strict.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_Strict.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def _pairs(overrides: Sequence[str]) -> Iterator[tuple[list[str], Any]]:
@@ -121,11 +123,11 @@ def _is_path(value: Any) -> bool:
 def _exchange(node: Tree, path: str, trusted: Sequence[str]) -> None:
     """Another class in the slot; arguments that it has with the same type are kept."""
     if kept := node.get("init_args"):
-        before, now = (annotations(find(each, trusted)) for each in (node.get("class_path", path), path))
+        before, now = (_types(find(each, trusted)) for each in (node.get("class_path", path), path))
         node["init_args"] = {k: v for k, v in kept.items() if k in now and before.get(k) == now[k]}
     node["class_path"] = path
 
 
-def annotations(function: Any) -> dict[str, Any]:
+def _types(function: Any) -> dict[str, Any]:
     """The parameters of a class or function, with the types they are declared with."""
     return {name: parameter.annotation for name, parameter in inspect.signature(function).parameters.items()}

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -49,7 +50,8 @@ def _restored(name: str, value: Tensor, data: Data) -> Tensor:
 
 def _arrays(values: Mapping[str, Tensor], data: Data) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: value.numpy() for name, value in values.items()})
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in values.items()}
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 

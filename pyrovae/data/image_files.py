@@ -24,6 +24,18 @@ class Header(NamedTuple):
     grey: bool
 
 
+def as_size(size: int | Sequence[int]) -> tuple[int, int]:
+    """(H, W) from a size, where an int is a square.
+
+    Raises:
+        PyrovaeError: neither an int nor two of them, or not positive.
+    """
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise PyrovaeError(f"size={size}: an int, or (H, W), of at least 1")
+    return sides[0], sides[1]
+
+
 def suffixes() -> set[str]:
     """The suffixes of files that PIL can read."""
     Image.init()

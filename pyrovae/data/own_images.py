@@ -49,7 +49,9 @@ def images(
         PyrovaeError: no images; images of different sizes where no ``size`` is given; a file that is no whole image;
             images beside sub-folders with images; classes that differ between splits; an empty split.
     """
-    _check(channels, size)
+    if channels not in (None, 1, 3):
+        raise PyrovaeError(f"channels={channels}: images have 1 channel, grey, or 3, red, green and blue")
+    shape = None if size is None else image_files.as_size(size)
     if binarization is not None:
         check_binarization(binarization)
     official = {name: _listed(folder / name) for name in OFFICIAL if (folder / name).is_dir()}
@@ -58,7 +60,7 @@ def images(
     parts = official or {"train": _listed(folder)}
     classes = sorted(set(parts["train"].classes))
     labels = {name: _labels(folder / name, part, classes) for name, part in parts.items()}
-    pixels = dict(zip(parts, _read(list(parts.values()), size, channels), strict=True))
+    pixels = dict(zip(parts, _read(list(parts.values()), shape, channels), strict=True))
     fingerprint = digest(*pixels.values(), *labels.values(), "\n".join(classes).encode())
     x = {name: as_grey(part) for name, part in pixels.items()}
     generator = torch.Generator("cpu").manual_seed(seed)
@@ -68,14 +70,6 @@ def images(
         binarization=binarization or ("static" if all(map(is_bits, x.values())) else "none"), seed=seed,
         generator=generator, classes=classes, fingerprint=fingerprint,
     )  # fmt: skip
-
-
-def _check(channels: int | None, size: int | tuple[int, int] | None) -> None:
-    if channels not in (None, 1, 3):
-        raise PyrovaeError(f"channels={channels}: images have 1 channel, grey, or 3, red, green and blue")
-    sides = () if size is None else (size,) if isinstance(size, int) else tuple(size)
-    if len(sides) > 2 or any(side < 1 for side in sides):
-        raise PyrovaeError(f"size={size}: an int, or (H, W), of at least 1")
 
 
 def _listed(folder: Path) -> Listed:
@@ -109,11 +103,10 @@ def _labels(where: Path, part: Listed, classes: list[str]) -> Tensor | None:
     return torch.tensor([classes.index(name) for name in part.classes]) if classes else None
 
 
-def _read(parts: list[Listed], size: int | tuple[int, int] | None, channels: int | None) -> list[Tensor]:
+def _read(parts: list[Listed], shape: tuple[int, int] | None, channels: int | None) -> list[Tensor]:
     """The images of each part, (N, C, H, W) uint8."""
     paths = [path for part in parts for path in part.paths]
     headers = [image_files.header(path) for path in paths]
     channels = channels or (1 if all(header.grey for header in headers) else 3)
-    shape = (size, size) if isinstance(size, int) else size or image_files.common_size(paths, headers)
-    shape = (shape[0], shape[1])
+    shape = shape or image_files.common_size(paths, headers)
     return [image_files.stacked(image_files.read(path, shape, channels) for path in part.paths) for part in parts]

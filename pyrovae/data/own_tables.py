@@ -41,7 +41,8 @@ def table(
     """
     raw = read_bytes(path)
     frame = _frame(path, raw)
-    codes, classes = None, ()
+    codes: Array | None = None
+    classes: tuple[str, ...] = ()
     if label is not None:
         check_known(f"column of {path.name}", label, list(frame.columns))
         codes, classes = encoded(f"{path}, column {label}", frame.pop(label).to_numpy())

@@ -69,8 +69,8 @@ def completed(
     shares = {"validation": validation, "test": test}
     if twice := [name for name, share in shares.items() if name in x and share is not None]:
         raise PyrovaeError(f"{' and '.join(twice)}: the data have such a split already; leave the option out")
-    shares = {name: TENTH if share is None else share for name, share in shares.items() if name not in x}
-    index = _indices(len(x["train"]), shares, generator)
+    held = {name: TENTH if share is None else share for name, share in shares.items() if name not in x}
+    index = _indices(len(x["train"]), held, generator)
     source = {name: name if name in x else "train" for name in OFFICIAL}
     chosen = [(labels[source[name]], index.get(name, slice(None))) for name in OFFICIAL]
     return (

@@ -1,7 +1,7 @@
 """From pixels to a data set of images."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ def as_grey(pixels: Tensor) -> Tensor:
 def image_data(
     name: str,
     x: Triple,
-    labels: Iterable[Tensor | None],
+    labels: Sequence[Tensor | None],
     *,
     binarization: str,
     seed: int,
@@ -35,8 +35,8 @@ def image_data(
     """
     check_binarization(binarization)
     drawn = binarize(*x, binarization=binarization, generator=generator or torch.Generator("cpu").manual_seed(seed))
-    splits = (Split(part, label) for part, label in zip(drawn, labels, strict=True))
-    return Data(name, *splits, binarization, seed, fingerprint, classes=tuple(classes))
+    train, validation, test = map(Split, drawn, labels)
+    return Data(name, train, validation, test, binarization, seed, fingerprint, classes=tuple(classes))
 
 
 def digest(*parts: Tensor | bytes | None) -> str:

@@ -34,12 +34,10 @@ def table_data(
 ) -> Data:
     """Splits of a table, each (N, D) float64, standardised by the training split where ``standardize``."""
     units = standardization(x[0], columns) if standardize else None
-    splits = (
-        Split((part if units is None else units.apply(part)).float(), label)
-        for part, label in zip(x, labels, strict=True)
-    )
+    model = [(part if units is None else units.apply(part)).float() for part in x]
+    train, validation, test = map(Split, model, labels)
     return Data(
-        name, *splits, "none", seed, fingerprint,
+        name, train, validation, test, "none", seed, fingerprint,
         kind="table", classes=tuple(classes), columns=tuple(columns), standardization=units,
     )  # fmt: skip
 

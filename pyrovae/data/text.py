@@ -70,10 +70,9 @@ def tiny_shakespeare(
     codes[levels] = torch.arange(len(levels))
     text = codes[torch.frombuffer(bytearray(raw), dtype=torch.uint8).long()]
     x = text[: len(text) // size * size].reshape(-1, size)
-    splits = map(Split, x.split(sizes(len(x), validation=validation, test=test)))
-    return Data(
-        "tiny_shakespeare", *splits, "none", seed, digest(raw), kind="tokens", levels=tuple(chr(i) for i in levels)
-    )
+    train, held, tested = map(Split, x.split(sizes(len(x), validation=validation, test=test)))
+    names = tuple(chr(i) for i in levels)
+    return Data("tiny_shakespeare", train, held, tested, "none", seed, digest(raw), kind="tokens", levels=names)
 
 
 def newsgroups(
@@ -103,6 +102,8 @@ def newsgroups(
             parse(archive.read(f"20ng/{part}.feat"), num_words=len(words), num_groups=len(GROUPS), name=f"{part}.feat")
             for part in ("train", "test")
         )
-    train, held = held_out(len(x), validation, generator=torch.Generator("cpu").manual_seed(seed))
-    splits = (Split(x[train], labels[train]), Split(x[held], labels[held]), Split(test, test_labels))
-    return Data("20newsgroups", *splits, "none", seed, digest(raw), kind="counts", classes=GROUPS, columns=words)
+    kept, held = held_out(len(x), validation, generator=torch.Generator("cpu").manual_seed(seed))
+    return Data(
+        "20newsgroups", Split(x[kept], labels[kept]), Split(x[held], labels[held]), Split(test, test_labels), "none",
+        seed, digest(raw), kind="counts", classes=GROUPS, columns=words,
+    )  # fmt: skip

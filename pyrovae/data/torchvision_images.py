@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ from torch import Tensor
 from pyrovae.data.binarization import check_binarization
 from pyrovae.data.download import FAILURES, WAY_OUT, make_folder
 from pyrovae.data.files import cache, roots
+from pyrovae.data.image_files import as_size, fitted, stacked
 from pyrovae.data.partition import Share, held_out
 from pyrovae.data.pixels import as_grey, digest, image_data
 from pyrovae.data.splits import Data
+from pyrovae.data.unknown import check_known
 from pyrovae.errors import PyrovaeError
 
 Root = str | os.PathLike[str] | None
 UNREADABLE = (*FAILURES, ValueError, LookupError, TypeError, EOFError, ImportError, pickle.UnpicklingError)
 PROBES = {"CIFAR10": "cifar-10-batches-py", "SVHN": "train_32x32.mat", "CelebA": "celeba"}  # whether it is there
-ATTRIBUTES = 40  # of CelebA
 
 
 def cifar10(
@@ -77,9 +79,12 @@ def svhn(
     Raises:
         PyrovaeError: as :func:`mnist`.
     """
+
+    def read(dataset: Any) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(dataset.data).contiguous(), torch.from_numpy(dataset.labels)
+
     train, test = (_opened("SVHN", root, download, split=split) for split in ("train", "test"))
-    read = [(torch.from_numpy(part.data).contiguous(), torch.from_numpy(part.labels)) for part in (train, test)]
-    return _official("svhn", *read, [str(i) for i in range(10)], binarization, seed, validation)
+    return _official("svhn", read(train), read(test), [str(i) for i in range(10)], binarization, seed, validation)
 
 
 def celeba(
@@ -105,17 +110,18 @@ def celeba(
     Raises:
         PyrovaeError: as :func:`mnist`; an unknown attribute.
     """
-    from pyrovae.data.image_files import fitted, stacked
-    from pyrovae.data.unknown import check_known
-
     check_binarization(binarization)
-    shape = (size, size) if isinstance(size, int) else (size[0], size[1])
+    shape = as_size(size)
     parts = [_opened("CelebA", root, download, split=split) for split in ("train", "valid", "test")]
+    names = [name for name in parts[0].attr_names if name]  # torchvision takes the space at the end for a name
     if label is not None:
-        check_known("attribute of CelebA", label, [name for name in parts[0].attr_names if name])
-    x = [_read(lambda part=part: stacked(fitted(part[i][0], shape, 3) for i in range(len(part)))) for part in parts]
-    column = None if label is None else [name for name in parts[0].attr_names if name].index(label)
-    labels = [None if column is None else part.attr[:, column].long() for part in parts]
+        check_known("attribute of CelebA", label, names)
+
+    def read(part: Any) -> Tensor:
+        return stacked(fitted(part[i][0], shape, 3) for i in range(len(part)))
+
+    x = [_read(partial(read, part)) for part in parts]
+    labels = [None if label is None else part.attr[:, names.index(label)].long() for part in parts]
     return image_data(
         "celeba", [as_grey(part) for part in x], labels, binarization=binarization, seed=seed,
         classes=() if label is None else (f"not {label}", label), fingerprint=digest(*x, *labels),

@@ -108,11 +108,11 @@ class Comparison:
     def _doubts(self) -> list[str]:
         if not self.share_unreliable:
             return []
+        share = f"{100 * self.share_unreliable:.1f} %"
         return [
             "",
-            f"For {100 * self.share_unreliable:.1f} % of the data k-hat is above its threshold in one of them at least. "
-            "There the figures are lower",
-            "bounds of unknown slack, and the Monte Carlo error understates: more particles make it smaller.",
+            f"For {share} of the data k-hat is above its threshold in one of them at least. There the figures are",
+            "lower bounds of unknown slack, and the Monte Carlo error understates.",
         ]
 
     def __repr__(self) -> str:
@@ -145,4 +145,3 @@ def compare(*evidence: Evidence, names: Sequence[str] | None = None) -> Comparis
     if len(names) != len(evidence) or len(set(names)) < len(names):
         raise PyrovaeError(f"{len(evidence)} programs need as many different names; got {names}")
     return Comparison(tuple(names), evidence)
-

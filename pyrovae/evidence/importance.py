@@ -216,7 +216,8 @@ def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
     value = torch.as_tensor(log_jacobian, dtype=torch.float64).cpu()
     if value.shape not in ((), (size,)) or not value.isfinite().all():
         raise PyrovaeError(
-            f"log_jacobian must be a finite number, or one for each of the {size} data, (N,); got shape {tuple(value.shape)}"
+            f"log_jacobian must be a finite number, or one for each of the {size} data, (N,); got "
+            f"shape {tuple(value.shape)}"
         )
     return value.expand(size)
 

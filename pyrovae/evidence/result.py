@@ -49,8 +49,8 @@ class Evidence:
         num_dimensions: how many numbers make up one datum; 0 if unknown.
         is_bound: whether ``log_prob`` is a lower bound in expectation.
         seed: the seed it was computed with, or None.
-        log_jacobian: what was added to every ``log_prob`` (in the mean over the data), nats: by it they are densities in
-            the data's own units. 0 where x was in these.
+        log_jacobian: what was added to every ``log_prob``, in the mean over the data, nats: by it they are densities
+            in the data's own units. 0 where x was in these.
         draws: posterior draws, where they were asked for.
     """
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import matplotlib.figure
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from pyrovae.report.theme import colours
@@ -39,8 +42,13 @@ def blank(width: float, height: float, **options: Any) -> Figure:
 
 def panels(rows: int, columns: int, *, height: float, width: float = WIDTH) -> tuple[Figure, np.ndarray]:
     """A figure and its axes (rows, columns), laid out so that nothing overlaps."""
-    figure = blank(width, height, layout="constrained")
+    figure = spaced(width, height)
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def spaced(width: float, height: float) -> Figure:
+    """An empty figure whose axes keep a little distance from each other and from the edge."""
+    return blank(width, height, layout=ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.07, wspace=0.04, hspace=0.04))
 
 
 def style(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
@@ -59,8 +67,25 @@ def style(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
 
 def few_ticks(axes: Axes, *, x: int = 5, y: int = 5) -> None:
     """At most so many steps between ticks: for small panels with linear scales."""
-    axes.xaxis.set_major_locator(MaxNLocator(x))
-    axes.yaxis.set_major_locator(MaxNLocator(y))
+    steps = [1, 2, 2.5, 5, 10]
+    axes.xaxis.set_major_locator(MaxNLocator(x, steps=steps))
+    axes.yaxis.set_major_locator(MaxNLocator(y, steps=steps))
+
+
+def minus(text: str) -> str:
+    """The text with a true minus sign, as on the axes."""
+    return text.replace("-", "−")
+
+
+def mixed(colour: str, share: float) -> tuple[float, ...]:
+    """So much of a colour on the theme's surface."""
+    surface, full = to_rgb(colours().surface), to_rgb(colour)
+    return tuple(share * f + (1 - share) * s for f, s in zip(full, surface, strict=True))
+
+
+def halo() -> list[Any]:
+    """An outline that sets text off from what lies under it."""
+    return [patheffects.withStroke(linewidth=2.5, foreground=colours().surface)]
 
 
 def legend(axes: Axes, **options: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.textpath import TextPath
 from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
@@ -18,7 +19,6 @@ from pyrovae.report.theme import colours
 TALLEST = 8.0  # inches: what leaves room for a caption on a page
 MARGIN = 0.06  # inches around names
 LINE = 0.2  # inches for a line of names
-LETTER = 0.075  # inches, of a letter at most
 
 
 def as_images(x: Any) -> np.ndarray:
@@ -46,10 +46,10 @@ def gap_of(images: np.ndarray) -> int:
     return max(1, images.shape[2] // 14)
 
 
-def tiled(images: np.ndarray, columns: int, *, gap: int | None = None) -> np.ndarray:
+def tiled(images: np.ndarray, columns: int) -> np.ndarray:
     """Images (N, H, W, 3) side by side, row by row, in the theme's gap colour; the rest of the last row is surface."""
     count, height, width, _ = images.shape
-    rows, gap = math.ceil(count / columns), gap_of(images) if gap is None else gap
+    rows, gap = math.ceil(count / columns), gap_of(images)
     grid = np.empty((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), images.dtype)
     grid[:] = to_rgb(colours().gap)
     for number in range(rows * columns):
@@ -86,10 +86,8 @@ def drawn(
         rows, columns, below: the pixel at which a name stands, and the name.
         axes_names: of the horizontal and the vertical axis, outside those.
     """
-    longest = max((len(line) for _, name in rows for line in name.splitlines()), default=0)
-    left = (2 * MARGIN + LETTER * longest if rows else 0.0) + (LINE if axes_names else 0.0)
-    lines = max((len(name.splitlines()) for _, name in columns), default=0)
-    above, under = (LINE * lines + MARGIN if columns else 0.0), LINE * (bool(below) + bool(axes_names))
+    left = (2 * MARGIN + max(_inches(name) for _, name in rows) if rows else 0.0) + (LINE if axes_names else 0.0)
+    above, under = (LINE if columns else 0.0), LINE * (bool(below) + bool(axes_names))
     wide = min(width, WIDTH) - left
     tall = wide * grid.shape[0] / grid.shape[1]
     if tall > TALLEST:
@@ -100,19 +98,24 @@ def drawn(
     axes.imshow(grid, vmin=0, vmax=1, interpolation="auto")
     axes.spines[:].set_visible(False)
     _name(axes, rows, columns, below)
-    for label, name in zip((axes.set_xlabel, axes.set_ylabel), axes_names, strict=False):
-        label(name, fontsize=SMALL + 1, color=colours().ink, labelpad=1)
+    if axes_names:
+        axes.set_xlabel(axes_names[0], fontsize=SMALL + 1, color=colours().ink, labelpad=1)
+        axes.set_ylabel(axes_names[1], fontsize=SMALL + 1, color=colours().ink, labelpad=1)
     return figure
 
 
+def _inches(name: str) -> float:
+    """How wide a name is."""
+    return float(TextPath((0, 0), name, size=SMALL + 1).get_extents().width) / 72
+
+
 def _name(axes: Axes, rows: Any, columns: Any, below: Any) -> None:
-    ink, text = colours().ink, {"fontsize": SMALL + 1}
-    axes.set_yticks([y for y, _ in rows], [name for _, name in rows], color=ink, **text)
-    axes.set_xticks([x for x, _ in below], [name for _, name in below], color=ink, **text)
-    axes.tick_params(length=0, pad=3)
+    axes.set_yticks([y for y, _ in rows], [name for _, name in rows])
+    axes.set_xticks([x for x, _ in below], [name for _, name in below])
+    axes.tick_params(length=0, pad=3, labelsize=SMALL + 1, labelcolor=colours().ink)
     for x, name in columns:
-        axes.annotate(name, (x, 0), (0, 3), xycoords="data", textcoords="offset points", color=ink,
-                      ha="center", va="bottom", annotation_clip=False, **text)  # fmt: skip
+        axes.annotate(name, (x, 0), (0, 3), xycoords="data", textcoords="offset points", ha="center",
+                      va="bottom", color=colours().ink, fontsize=SMALL + 1, annotation_clip=False)  # fmt: skip
 
 
 def centres(count: int, size: int, gap: int, start: float = 0) -> list[float]:

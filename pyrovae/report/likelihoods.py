@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence
-from pyrovae.report.canvas import SMALL, WIDTH, Figure, blank, few_ticks, note, panels, style
+from pyrovae.report.canvas import SMALL, WIDTH, Figure, few_ticks, minus, panels, spaced, style
 from pyrovae.report.theme import colours
 
 BINS = 40
@@ -23,12 +23,15 @@ def evidence(result: Evidence) -> Figure:
     """How log p(x) and k-hat are spread over the data, with the mean, and the threshold above which k-hat warns."""
     figure, ((left, right),) = panels(1, 2, height=0.42 * WIDTH)
     _histogram(left, result.log_prob)
-    left.axvline(result.mean, color=colours().second, lw=1.2)
+    if math.isfinite(result.mean):
+        left.axvline(result.mean, color=colours().second, lw=1.2)
     few_ticks(left)
-    style(left, title=f"mean {result.mean:.2f}, {result.num_particles:,} particles", x="log p(x), nats", y="data")
+    style(
+        left, title=minus(f"mean {result.mean:.2f}, {result.num_particles:,} particles"), x="log p(x), nats", y="data"
+    )
     _khat(right, result)
     share = f"{100 * result.share_unreliable:.1f} % of {result.num_data:,} data"
-    style(right, title=f"{share} above {result.threshold:.2f}", x=r"Pareto $\hat k$")
+    style(right, title=f"{share} above {result.threshold:.2f}", x="Pareto k-hat")
     return figure
 
 
@@ -46,13 +49,13 @@ def weights(result: Evidence) -> Figure:
     style(
         left,
         title=f"{100 * result.share_unreliable:.1f} % above {result.threshold:.2f}",
-        x=r"Pareto $\hat k$",
+        x="Pareto k-hat",
         y="data",
     )
     ess = result.ess[result.ess > 0]
     bins = np.geomspace(1, max(result.num_particles, 2), BINS + 1)
     bins[0], bins[-1] = 0.99, bins[-1] * 1.01  # rounding
-    middle.hist(ess.numpy(), bins=bins, color=colours().first)
+    middle.hist(ess.numpy(), bins=list(bins), color=colours().first)
     middle.set_xscale("log")
     style(middle, title=f"median {ess.median().item():,.0f} of {result.num_particles:,}" if len(ess) else "no weight",
           x="effective sample size")  # fmt: skip
@@ -78,25 +81,25 @@ def comparison(results: Mapping[str, Tensor | Evidence]) -> Figure:
         >>> figure = report.comparison({"vae": torch.randn(100), "vamp": torch.randn(100) + 1})
     """
     reference, differences = _differences(results)
-    figure = blank(WIDTH, 0.9 + max(1.1, 0.28 * len(differences)), layout="constrained")
+    figure = spaced(WIDTH, 0.9 + max(1.1, 0.42 * len(differences)))
     left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
     for row, difference in enumerate(differences.values()):
         _interval(left, row, difference, _colour(row))
     left.axvline(0, color=colours().quiet, lw=0.8)
-    left.set_yticks(range(len(differences)), list(differences))
+    left.set_yticks(range(len(differences)), [_row(name, difference) for name, difference in differences.items()])
     left.set_ylim(len(differences) - 0.5, -0.5)
     left.margins(x=0.1)
     size = len(next(iter(differences.values())))
-    style(left, title=f"mean over {size:,} data", x=f"log p(x) beyond {reference}, nats")
+    style(left, title=f"mean over {size:,} data", x=f"difference from {reference}, nats")
     left.tick_params(axis="y", labelcolor=colours().ink, labelsize=SMALL + 1, length=0)
     left.grid(visible=False, axis="y")
     everything = torch.cat(list(differences.values())).numpy()
     bins = np.histogram_bin_edges(everything, BINS, range=tuple(np.quantile(everything, [0.002, 0.998])))
     for row, difference in enumerate(differences.values()):
-        right.hist(difference.numpy(), bins=bins, histtype="step", lw=1.2, color=_colour(row))
+        right.hist(difference.numpy(), bins=list(bins), histtype="step", lw=1.2, color=_colour(row))
     right.axvline(0, color=colours().quiet, lw=0.8)
     few_ticks(right)
-    style(right, title="of a datum", x="difference, nats", y="data")
+    style(right, title="each datum", x="difference, nats", y="data")
     return figure
 
 
@@ -119,14 +122,22 @@ def _colour(row: int) -> str:
     return own[row] if row < 3 else palette.classes[row % 10]
 
 
+def _mean_and_error(difference: Tensor) -> tuple[float, float]:
+    return difference.mean().item(), difference.std().item() / math.sqrt(len(difference))
+
+
+def _row(name: str, difference: Tensor) -> str:
+    mean, error = _mean_and_error(difference)
+    return f"{name}\n" + minus(f"{mean:+.3f} ± {error:.3f}")
+
+
 def _interval(axes: Axes, row: int, difference: Tensor, colour: str) -> None:
-    mean, error = difference.mean().item(), difference.std().item() / math.sqrt(len(difference))
+    mean, error = _mean_and_error(difference)
     for width, line in ((2, 1.0), (1, 3.0)):
         axes.plot(
             [mean - width * error, mean + width * error], [row, row], color=colour, lw=line, solid_capstyle="butt"
         )
     axes.plot(mean, row, "o", ms=4.5, color=colour)
-    note(axes, mean, row - 0.16, f"{mean:+.3f} ± {error:.3f}", ha="center", va="bottom", color=colours().ink)
 
 
 def _histogram(axes: Axes, values: Tensor, colour: str | None = None) -> None:
@@ -134,17 +145,19 @@ def _histogram(axes: Axes, values: Tensor, colour: str | None = None) -> None:
 
 
 def _khat(axes: Axes, result: Evidence) -> None:
-    """Bars that end at the threshold, so that each is of one colour."""
+    """Bars that end at the threshold, below and above it in different colours."""
     k = result.pareto_k[result.pareto_k.isfinite()]
-    low, high = (k.min().item(), k.max().item()) if len(k) else (0.0, 1.0)
+    limit = result.threshold if math.isfinite(result.threshold) else 0.0  # there is none for a single particle
+    low, high = (min(k.min().item(), limit), max(k.max().item(), limit)) if len(k) else (limit, limit)
     width = max((high - low) / BINS, 1e-3)
-    first, last = (math.floor((low - result.threshold) / width), math.ceil((high - result.threshold) / width))
-    edges = result.threshold + width * np.arange(min(first, -1), max(last, 1) + 1)
-    _, _, bars = axes.hist(k.numpy(), bins=edges, color=colours().first)
-    for bar in bars:
-        if bar.get_x() > result.threshold - width / 2:
-            bar.set_facecolor(colours().second)
-    axes.axvline(result.threshold, color=colours().second, lw=1.2)
+    below, above = math.ceil((limit - low) / width), math.floor((high - limit) / width) + 1
+    for part, steps, colour in (
+        (k[k <= limit], range(-below, 1), colours().first),
+        (k[k > limit], range(above + 1), colours().second),
+    ):
+        if len(steps) > 1:
+            axes.hist(part.numpy(), bins=[limit + width * step for step in steps], color=colour)
+    axes.axvline(limit, color=colours().second, lw=1.2)
     few_ticks(axes)
 
 
@@ -157,4 +170,4 @@ def _khat_by_log_prob(axes: Axes, result: Evidence) -> None:
                      rasterized=True)  # fmt: skip
     axes.axhline(result.threshold, color=colours().second, lw=1.2)
     few_ticks(axes, x=3)
-    style(axes, title=r"$\hat k$ of a datum", x="log p(x), nats")
+    style(axes, title="k-hat of a datum", x="log p(x), nats")

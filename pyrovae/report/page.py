@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import torch
 from jinja2 import Environment, StrictUndefined, Template
 from matplotlib.figure import Figure
 
@@ -198,10 +199,10 @@ def _figure(heading: str, caption: str, draw: Callable[[], Figure]) -> dict[str,
     shown: dict[str, Any] = {"heading": heading, "caption": caption, "missing": ""}
     try:
         for name in ("light", "dark"):
-            with theme(name):
+            with theme(name), torch.random.fork_rng(devices=[]):  # both draw the same samples
                 figure = draw()
-            shown[name] = _embedded(figure)
-        shown["width"], shown["height"] = (round(100 * inches) for inches in figure.get_size_inches())
+            size = [round(100 * inches) for inches in figure.get_size_inches()]
+            shown |= {name: _embedded(figure), "width": size[0], "height": size[1]}
     except PyrovaeError as error:
         shown["missing"] = str(error)
     return shown

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.patheffects as effects
 import numpy as np
 import pyro
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.latent import BLOCK, Layout, activity, guide_draws, posterior_means, prior_draws
-from pyrovae.report.canvas import SMALL, WIDTH, Figure, legend, note, panels, style
+from pyrovae.report.canvas import SMALL, WIDTH, Figure, legend, mixed, note, panels, style
 from pyrovae.report.theme import colours
 from pyrovae.sampling import ancestral
 from pyrovae.trees import Tree
@@ -24,6 +23,7 @@ MOST_CLASSES = 20  # beyond which colours and names tell nothing apart
 GRID = 160  # points per side at which a density is computed
 MASSES = (0.95, 0.8, 0.6, 0.4, 0.2)  # of the prior inside its contours
 DRAWS = 2000
+NAMED = 20  # bars up to which each has its name below it
 
 
 def latents(program: Any, x: Tree, *given: Tree, labels: Tensor | Sequence[Any] | None = None) -> Figure:
@@ -44,14 +44,13 @@ def latents(program: Any, x: Tree, *given: Tree, labels: Tensor | Sequence[Any] 
     names = layout.names if means.shape[1] == 2 else tuple(
         f"principal component {i + 1} of E[z | x], {100 * share[i]:.0f} % of its variance" for i in range(2)
     )  # fmt: skip
-    figure, ((axes,),) = panels(1, 1, height=0.85 * WIDTH)
     kinds = _kinds(labels, len(scores))
+    figure, axes = _plane(np.ptp(scores, 0))
     _cloud(axes, scores, kinds)
-    axes.set_aspect("equal", adjustable="datalim")
     style(axes, x=names[0], y=names[1])
     if kinds is not None:
-        for kind in np.unique(kinds):
-            _halo(axes, *np.median(scores[kinds == kind], 0), str(kind))
+        for number, kind in enumerate(np.unique(kinds)):
+            _name(axes, np.median(scores[kinds == kind], 0), str(kind), _class(number))
     return figure
 
 
@@ -74,20 +73,21 @@ def active_units(program: Any, x: Tree, *given: Tree, threshold: float = 0.01) -
     shades = [palette.first if on else palette.faint for on in active]
     top = grid[0, 0]
     places = np.arange(1, len(order) + 1)
+    ticks = (places, [measured.names[d] for d in order]) if len(order) <= NAMED else (places[9::10],)
     top.bar(places, measured.variance[order].clamp(min=1e-12).numpy(), color=shades, edgecolor=palette.quiet, lw=0.3)
     top.axhline(threshold, color=palette.second, lw=1.2)
     top.set_yscale("log")
     top.set_ylim(bottom=min(threshold, max(measured.variance.min().item(), 1e-6)) / 3)
     title = f"{int(active.sum())} of {len(order)} latent dimensions active, above {threshold:g}"
-    style(top, title=title, y=r"Var$_x$ E[z$_d$ | x]")
+    style(top, title=title, y=r"Var$_x$ E[z | x]")
     if measured.kl is not None:
         grid[1, 0].bar(places, measured.kl[order].numpy(), color=shades, edgecolor=palette.quiet, lw=0.3)
-        style(grid[1, 0], y="KL to the prior, nats")
+        style(grid[1, 0], y="KL, nats")
     for axes in grid[:, 0]:
-        axes.set_xlim(0.3, len(order) + 0.7)
+        axes.set_xlim(0.3, max(len(order), 8) + 0.7)  # a few bars need not fill a page
         axes.grid(visible=False, axis="x")
-        axes.set_xticks(places[:: max(1, -(-len(order) // 20))])
-    grid[-1, 0].set_xlabel("latent dimension, by activity")
+        axes.set_xticks(*ticks)
+    grid[-1, 0].set_xlabel("latent dimension" if len(order) <= NAMED else "latent dimensions, the most active first")
     return figure
 
 
@@ -120,23 +120,37 @@ def prior_density(prior: Any, x: Tree = None, *given: Tree, like: Tree = None) -
     if draws.shape[1] < 2:
         raise PyrovaeError("a density in the plane needs two latent dimensions; this prior has one")
     posterior = None if x is None else guide_draws(program, layout, x, *_per_row(x, given))
-    figure, ((axes,),) = panels(1, 1, height=0.85 * WIDTH)
-    if draws.shape[1] == 2:
-        _contours(axes, program, layout, draws, posterior, condition, like)
-        names: Sequence[str] = layout.names
-    else:
+    names: Sequence[str] = layout.names
+    if draws.shape[1] > 2:
+        names = [f"principal component {i + 1} of {draws.shape[1]} dimensions" for i in range(2)]
         centre, directions, _ = _components(draws if posterior is None else posterior)
         draws = (draws - centre) @ directions
         posterior = None if posterior is None else (posterior - centre) @ directions
-        axes.scatter(*draws.T, s=5, lw=0, alpha=0.5, color=colours().first, label="z ~ p(z)", rasterized=True)
-        names = [f"principal component {i + 1} of {len(directions)} dimensions" for i in range(2)]
+    seen = draws if posterior is None else torch.cat([draws, posterior.to(draws)])
+    figure, axes = _plane((seen.max(0).values - seen.min(0).values).numpy())
+    title = ""
+    if len(layout.names) == 2:
+        _contours(axes, program, layout, seen, condition, like)
+        title = f"p(z): contours hold {', '.join(f'{100 * m:.0f}' for m in MASSES[::-1])} %"
+    else:
+        axes.scatter(
+            draws[:, 0], draws[:, 1], s=5, lw=0, alpha=0.5, color=colours().first, label="z ~ p(z)", rasterized=True
+        )
     if posterior is not None:
-        axes.scatter(*posterior.T, s=5, lw=0, alpha=0.6, color=colours().second, label="z ~ q(z | x)", rasterized=True)
-    axes.set_aspect("equal", adjustable="datalim")
-    style(axes, x=names[0], y=names[1])
+        axes.scatter(
+            posterior[:, 0],
+            posterior[:, 1],
+            s=5,
+            lw=0,
+            alpha=0.6,
+            color=colours().second,
+            label="z ~ q(z | x)",
+            rasterized=True,
+        )
+    style(axes, title=title, x=names[0], y=names[1])
     axes.grid(visible=False)
     if axes.get_legend_handles_labels()[1]:
-        legend(axes, loc="upper right", markerscale=2)
+        legend(axes, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0, markerscale=2, ncols=2)
     return figure
 
 
@@ -173,19 +187,34 @@ def _kinds(labels: Any, count: int) -> np.ndarray | None:
 
 def _cloud(axes: Axes, points: np.ndarray, kinds: np.ndarray | None) -> None:
     """All classes in one scatter, in the order of the data, so that none lies on top of the others."""
-    palette = colours()
-    colour: Any = palette.first
+    colour: Any = colours().first
     if kinds is not None:
         _, index = np.unique(kinds, return_inverse=True)
-        colour = [palette.classes[i % len(palette.classes)] for i in index]
+        colour = [_class(i) for i in index]
     size = float(np.clip(4000 / len(points), 2, 14))
-    axes.scatter(*points.T, s=size, lw=0, alpha=0.75, c=colour, rasterized=True)
+    axes.scatter(points[:, 0], points[:, 1], s=size, lw=0, alpha=0.75, c=colour, rasterized=True)
 
 
-def _halo(axes: Axes, x: float, y: float, text: str) -> None:
-    halo = [effects.withStroke(linewidth=3, foreground=colours().surface)]
-    note(axes, x, y, text, fontsize=SMALL + 3, weight="bold", ha="center", va="center", color=colours().ink,
-         path_effects=halo)  # fmt: skip
+def _class(number: int) -> str:
+    classes = colours().classes
+    return classes[number % len(classes)]
+
+
+def _name(axes: Axes, place: np.ndarray, text: str, colour: str) -> None:
+    """A class's name among its points, in a frame of its colour."""
+    box = {"boxstyle": "round,pad=0.15", "facecolor": colours().surface, "edgecolor": colour, "linewidth": 1.5}
+    note(axes, place[0], place[1], text, fontsize=SMALL + 1, ha="center", va="center", color=colours().ink, bbox=box)
+
+
+def _draws(axes: Axes, points: Tensor, colour: str, label: str) -> None:
+    axes.scatter(points[:, 0], points[:, 1], s=6, lw=0, alpha=0.6, color=colour, label=label, rasterized=True)
+
+
+def _plane(extent: np.ndarray) -> tuple[Figure, Axes]:
+    """Axes with one scale for both directions, in a figure of about the shape of what it shows."""
+    figure, ((axes,),) = panels(1, 1, height=float(np.clip(extent[1] / extent[0], 0.55, 1)) * 0.95 * WIDTH)
+    axes.set_aspect("equal", adjustable="datalim")
+    return figure, axes
 
 
 class _Alone(nn.Module):
@@ -200,11 +229,8 @@ class _Alone(nn.Module):
             pyro.sample("z", self.prior(*given))
 
 
-def _contours(
-    axes: Axes, program: Any, layout: Layout, draws: Tensor, posterior: Tensor | None, condition: Any, like: Tree
-) -> None:
-    """The prior's density on a grid around the draws, with contours at levels that enclose given shares of it."""
-    seen = draws if posterior is None else torch.cat([draws, posterior.to(draws)])
+def _contours(axes: Axes, program: Any, layout: Layout, seen: Tensor, condition: Any, like: Tree) -> None:
+    """The prior's density on a grid around what was seen, with contours at levels that enclose given shares of it."""
     low, high = seen.min(0).values, seen.max(0).values
     sides = [torch.linspace(*_widened(low[i].item(), high[i].item()), GRID) for i in range(2)]
     right, up = torch.meshgrid(*sides, indexing="xy")
@@ -212,11 +238,11 @@ def _contours(
     density = _log_prob(program, layout, z, condition, like).exp().reshape(GRID, GRID).numpy()
     ordered = np.sort(density.ravel())[::-1]
     inside = np.cumsum(ordered) / ordered.sum()
-    levels = [ordered[min(np.searchsorted(inside, mass), len(ordered) - 1)] for mass in MASSES]
-    levels = np.unique(levels)
-    palette = colours()
-    axes.contourf(*sides, density, levels=[*levels, density.max() * 1.001], cmap=palette.shades, alpha=0.9)
-    axes.contour(*sides, density, levels=levels, colors=palette.first, linewidths=0.5)
+    levels = np.unique(ordered[np.searchsorted(inside, MASSES).clip(max=len(ordered) - 1)])
+    first = colours().first
+    fills = [mixed(first, share) for share in np.linspace(0.12, 0.75, len(levels))]
+    axes.contourf(*sides, density, levels=[*levels, density.max() * 1.001], colors=fills)
+    axes.contour(*sides, density, levels=levels, colors=[first], linewidths=0.6)
 
 
 def _per_row(x: Tree, given: Sequence[Tree]) -> list[Tree]:

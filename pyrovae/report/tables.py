@@ -42,8 +42,8 @@ def marginals(program: Any, x: Tree, *given: Tree, columns: Sequence[str] = ()) 
         raise PyrovaeError(f"{len(columns)} names for {len(data)} columns: give one each, or none")
     if len(data) > MOST or len(samples) != len(data):
         raise PyrovaeError(f"marginals are drawn of at most {MOST} columns of a table; got {len(data)}")
-    across = min(ACROSS, len(data))
-    down = math.ceil(len(data) / across)
+    down = math.ceil(len(data) / ACROSS)
+    across = math.ceil(len(data) / down)
     figure, grid = panels(down, across, height=1.25 * down + 0.35)
     names = columns or list(data)
     for axes, name, seen, made in zip(grid.flat, names, data.values(), samples.values(), strict=False):
@@ -67,7 +67,7 @@ def _paired(rows: Tree, drawn: Any) -> Tree:
 
 def _columns(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Single columns (N,) by name."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for path, leaf in parts.items():
         name = path.removeprefix("x.")
         if not isinstance(leaf, Tensor) or leaf.dim() > 2:
@@ -87,15 +87,15 @@ def _pair(axes: Axes, seen: np.ndarray, made: np.ndarray) -> None:
     axes.hist(
         made, bins=edges, weights=share["samples"], histtype="step", lw=1.2, color=palette.second, label="samples"
     )
+    few_ticks(axes, x=3)
     axes.set_yticks([])
-    few_ticks(axes, x=4)
 
 
-def _edges(seen: np.ndarray) -> np.ndarray:
+def _edges(seen: np.ndarray) -> list[float]:
     """Bins around each value where there are few; else even ones over the middle 99 % of the data."""
     values = np.unique(seen)
     if 1 < len(values) <= FEW:
         middles = (values[1:] + values[:-1]) / 2
-        return np.concatenate([[2 * values[0] - middles[0]], middles, [2 * values[-1] - middles[-1]]])
+        return [2 * values[0] - middles[0], *middles, 2 * values[-1] - middles[-1]]
     low, high = np.quantile(seen, [0.005, 0.995]) if len(seen) else (0.0, 1.0)
-    return np.linspace(low, high if high > low else low + 1, BINS + 1)
+    return list(np.linspace(low, high if high > low else low + 1, BINS + 1))

@@ -20,7 +20,6 @@ class Theme:
         first, second, third: of curves and bars; distinct under every common colour blindness.
         classes: ten colours for ten classes, from Petroff 2021, "Accessible color sequences for data visualization"
             (arXiv:2107.02270); the dark ones are lifted where they would sink into a dark surface.
-        shades: matplotlib's name of the colours of a density, from the surface on.
     """
 
     surface: str
@@ -32,7 +31,6 @@ class Theme:
     second: str
     third: str
     classes: tuple[str, ...]
-    shades: str
 
 
 LIGHT = Theme(
@@ -47,11 +45,10 @@ LIGHT = Theme(
     classes=(
         "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#5fc3c7",
     ),
-    shades="Blues",
 )  # fmt: skip
 DARK = Theme(
     surface="#16191d",
-    gap="#30363d",
+    gap="#23282e",
     ink="#e6e9ed",
     quiet="#a3abb5",
     faint="#30363d",
@@ -61,7 +58,6 @@ DARK = Theme(
     classes=(
         "#5aa5ec", "#ffb938", "#f2644a", "#b3c0be", "#c07bea", "#cf9482", "#ff8b3d", "#d6ca8e", "#8f94a3", "#92dadd",
     ),
-    shades="Blues_r",
 )  # fmt: skip
 THEMES = {"light": LIGHT, "dark": DARK}
 _current: ContextVar[Theme] = ContextVar("theme", default=LIGHT)

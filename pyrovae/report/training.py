@@ -11,7 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.report.canvas import SMALL, WIDTH, Figure, blank, few_ticks, legend, note, panels, style
+from pyrovae.report.canvas import (
+    SMALL,
+    WIDTH,
+    Figure,
+    few_ticks,
+    halo,
+    legend,
+    minus,
+    mixed,
+    note,
+    panels,
+    spaced,
+    style,
+)
 from pyrovae.report.theme import colours
 from pyrovae.training import Run
 
@@ -33,12 +46,12 @@ def learning_curve(run: Run | Records) -> Figure:
     history = run.history if isinstance(run, Run) else list(run)
     if not history:
         raise PyrovaeError("the history is empty: there is no epoch to show")
-    figure = blank(WIDTH, 0.72 * WIDTH, layout="constrained")
+    figure = spaced(WIDTH, 0.72 * WIDTH)
     layout = figure.subplot_mosaic([["objective"] * 3, ["log_px_z", "kl", "grad_norm"]], height_ratios=[1.5, 1])
     _objective(layout["objective"], history)
     _term(layout["log_px_z"], history, "log_px_z", "E[log p(x | z)], nats", colours().first)
     _kl(layout["kl"], history)
-    _term(layout["grad_norm"], history, "grad_norm", "norm of the gradient", colours().quiet)
+    _term(layout["grad_norm"], history, "grad_norm", "gradient norm", colours().quiet)
     return figure
 
 
@@ -71,8 +84,8 @@ def rate_distortion(points: Mapping[str, Sequence[tuple[Any, ...]]]) -> Figure:
         axes.plot(distortion, rate, marker="o", ms=3.5, lw=1.2, color=colour, label=name)
         for point in ordered:
             if len(point) > 2:
-                axes.annotate(str(point[2]), (point[1], point[0]), (4, 4), textcoords="offset points",
-                              fontsize=SMALL - 1, color=colours().quiet)  # fmt: skip
+                axes.annotate(str(point[2]), (point[1], point[0]), (5, 4), textcoords="offset points",
+                              fontsize=SMALL - 1, color=colours().quiet, path_effects=halo())  # fmt: skip
     axes.margins(0.08)
     _iso_lines(axes)
     style(axes, x=r"distortion, $-$E[log p(x | z)], nats", y="rate, KL to the prior, nats")
@@ -94,8 +107,9 @@ def _repeated(cycle: Sequence[str], count: int) -> list[str]:
 def _iso_lines(axes: Axes) -> None:
     """Lines of constant rate + distortion across what the axes show."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    colour = mixed(colours().quiet, 0.5)
     for total in MaxNLocator(8).tick_values(left + low, right + high):
-        axes.plot([left, right], [total - left, total - right], ":", lw=0.7, color=colours().faint, zorder=0)
+        axes.plot([left, right], [total - left, total - right], ":", lw=0.8, color=colour, zorder=0)
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
 
@@ -109,7 +123,7 @@ def _objective(axes: Axes, history: Records) -> None:
     if any(map(math.isfinite, validation)):
         axes.plot(epochs, validation, **_line(palette.second, epochs), label="validation")
         best = max(range(len(epochs)), key=lambda i: validation[i] if math.isfinite(validation[i]) else -math.inf)
-        label = f"best: {validation[best]:.2f}, epoch {epochs[best]}"
+        label = minus(f"best: {validation[best]:.2f}, epoch {epochs[best]}")
         axes.plot(epochs[best], validation[best], "o", ms=4.5, color=palette.second, label=label)
     _focus(axes, [*validation, *training], validation or training)
     _epochs(axes, history)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from pyrovae import trees
@@ -50,18 +51,17 @@ def manifold(program: Any, *given: Tree, size: int = 20, extent: float | None = 
     right, up = torch.meshgrid(ticks[:, 0], ticks[:, 1].flip(0), indexing="xy")
     z = torch.stack([right.reshape(-1), up.reshape(-1)], 1)
     shown = _decoded(program, layout, z, *given, like=like)
-    at = centres(size, shown.shape[2], 0), centres(size, shown.shape[1], 0)
-    marked = [round(i * (size - 1) / 4) for i in range(5)]
-    columns = [(at[0][i], f"{ticks[i, 0]:.1f}") for i in marked]
-    rows = [(at[1][i], f"{ticks[size - 1 - i, 1]:.1f}") for i in marked]
-    return drawn(tiled(shown, size, gap=0), width=WIDTH, rows=rows, below=columns, axes_names=layout.names)
+    gap = gap_of(shown)
+    columns = _marks(ticks[:, 0], centres(size, shown.shape[2], gap))
+    rows = _marks(ticks[:, 1], centres(size, shown.shape[1], gap)[::-1])
+    return drawn(tiled(shown, size), width=WIDTH, rows=rows, below=columns, axes_names=layout.names)
 
 
 def traversals(program: Any, x: Tree, *given: Tree, dims: Sequence[int] | None = None, steps: int = 9) -> Figure:
     """E[x | z] as one latent dimension goes through its prior and the others stay at E[z | x_1]; the most active first.
 
-    A row per dimension, with its activity Var_x(E[z_d | x]); z_d runs evenly from the 1 % to the 99 % quantile of the
-    prior.
+    A row per dimension, with its activity Var = Var_x(E[z_d | x]); z_d runs evenly from the 1 % quantile of the prior
+    to the 99 % quantile.
 
     Args:
         program: a program of images.
@@ -84,9 +84,11 @@ def traversals(program: Any, x: Tree, *given: Tree, dims: Sequence[int] | None =
         points[row, :, dim] = (low[dim] + way[:, 0] * (high[dim] - low[dim])).to(points)
     shown = _decoded(program, layout, points.flatten(0, 1), *condition, like=start)
     gap = gap_of(shown)
-    names = [f"{layout.names[d]}   {measured.variance[d]:.2f}" for d in chosen]
+    names = [f"{layout.names[d]}, Var {measured.variance[d]:.2f}" for d in chosen]
     rows = list(zip(centres(len(chosen), shown.shape[1], gap), names, strict=True))
-    return drawn(tiled(shown, steps), width=1.0 + INCHES * steps, rows=rows)
+    across = centres(steps, shown.shape[2], gap)
+    columns = [(across[0], f"{100 * TAIL:.0f} %"), (across[-1], f"{100 - 100 * TAIL:.0f} %")]
+    return drawn(tiled(shown, steps), width=1.0 + INCHES * steps, rows=rows, columns=columns)
 
 
 def interpolation(program: Any, x_a: Tree, x_b: Tree, *given: Tree, steps: int = 8) -> Figure:
@@ -134,10 +136,18 @@ def _decoded(program: Any, layout: Layout, z: Tensor, *given: Tree, like: Tree =
     return as_images(torch.cat(parts))
 
 
+def _marks(z: Tensor, pixels: Sequence[float]) -> list[tuple[float, str]]:
+    """Where round values of z stand between the images at the values ``z``, and how they read."""
+    low, high = z[0].item(), z[-1].item()
+    round_values = [v for v in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low - 1e-6 <= v <= high + 1e-6]
+    places = np.interp(round_values, z.numpy(), pixels)
+    return [(float(place), f"{value:g}".replace("-", "−")) for place, value in zip(places, round_values, strict=True)]
+
+
 def _one_row(given: Sequence[Tree]) -> Sequence[Tree]:
     if given and trees.num_data(*given) != 1:
         raise PyrovaeError(f"one manifold has one condition: pass given with one row, not {trees.num_data(*given)}")
-    return trees.as_tensors(tuple(given))  # type: ignore[no-any-return]
+    return trees.as_tensors(tuple(given))
 
 
 def _chosen(variance: Tensor, dims: Sequence[int] | None) -> list[int]:

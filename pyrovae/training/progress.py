@@ -64,7 +64,9 @@ class Lines:
             rate = f"{self.num_data / seconds:,.0f} data/s"
             left = f"{duration(seconds * (self.epochs - epoch))} left"
             lost = skipped(sum(run.column("skipped")))
-            self.say(f"  epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}   {terms(record)}   {rate}   {left}{lost}")
+            self.say(
+                f"  epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}   {terms(record)}   {rate}   {left}{lost}"
+            )
 
 
 def terms(record: Mapping[str, Any]) -> str:

@@ -53,5 +53,3 @@ def command(*words: object, **options: Any) -> subprocess.Popen[str]:
         [sys.executable, "-m", "pyrovae.cli", *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options,
     )  # fmt: skip
-
-

@@ -2,21 +2,14 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import yaml
-from runs import ROOT, TINY, Command, command, copied, history, stranger
+from runs import Command, copied
 from safetensors.torch import load_file
 
 import pyrovae as pv
-from pyrovae.cli.demo import FILES
 
 
 def test_evaluate_gives_what_log_marginal_gives(pyrovae: Command, trained: Path) -> None:
@@ -76,5 +69,3 @@ def test_a_link_that_leads_out_of_the_run_is_refused(pyrovae: Command, trained: 
         assert code == 2 and f"{run / name} is a symbolic link that leads outside" in err
         (run / name).unlink()
         (run / name).write_bytes(kept)
-
-

@@ -1,19 +1,12 @@
 """The command line as a whole: its demo, its processes, its global state."""
 
-import json
-import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
-import pytest
 import torch
-import yaml
-from runs import ROOT, TINY, Command, command, copied, history, stranger
-from safetensors.torch import load_file
+from runs import Command, command
 
 import pyrovae as pv
 from pyrovae.cli.demo import FILES
@@ -49,5 +42,3 @@ def test_the_process_exits_with_the_status_and_help_is_light() -> None:
 
 def test_version(pyrovae: Command) -> None:
     assert pyrovae("--version")[:2] == (0, f"pyrovae {pv.__version__}\n")
-
-

@@ -1,22 +1,17 @@
 """Training from a config: what a run leaves behind, and that it can be repeated."""
 
 import json
-import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from runs import ROOT, TINY, Command, command, copied, history, stranger
+from runs import Command, command, history
 from safetensors.torch import load_file
 
 import pyrovae as pv
-from pyrovae.cli.demo import FILES
 
 
 def test_train_leaves_a_whole_run_directory(pyrovae: Command) -> None:
@@ -84,9 +79,7 @@ def test_one_run_to_a_directory(pyrovae: Command, trained: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_an_interrupted_run_leaves_its_weights(
-    pyrovae: Command, number: signal.Signals, status: int
-) -> None:
+def test_an_interrupted_run_leaves_its_weights(pyrovae: Command, number: signal.Signals, status: int) -> None:
     process = command("train", "tiny.yaml", "--directory", "run", "--fit.epochs", 10**6)
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
@@ -98,5 +91,3 @@ def test_an_interrupted_run_leaves_its_weights(
     assert process.returncode == status, err
     assert "interrupted; the weights so far are in run" in out and "Traceback" not in err
     assert pyrovae("evaluate", "run")[0] == 0
-
-

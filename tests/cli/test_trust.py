@@ -1,22 +1,10 @@
 """What is imported, and what is refused before it is."""
 
-import json
-import re
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-import yaml
-from runs import ROOT, TINY, Command, command, copied, history, stranger
-from safetensors.torch import load_file
-
-import pyrovae as pv
-from pyrovae.cli.demo import FILES
+from runs import TINY, Command, stranger
 
 
 @pytest.mark.parametrize("key", ["program", "program.likelihood", "fit.objective", "program.prior.class_path"])
@@ -44,9 +32,7 @@ def test_code_of_others_runs_when_it_is_trusted(
 @pytest.mark.parametrize(
     "path", ["os.system", "pyrovae.saving.os.system", "torch.hub.load", "torch.load", "pyrovae.saving.torch.load"]
 )
-def test_what_can_be_reached_from_trusted_code_is_not_thereby_trusted(
-    pyrovae: Command, path: str
-) -> None:
+def test_what_can_be_reached_from_trusted_code_is_not_thereby_trusted(pyrovae: Command, path: str) -> None:
     code, _, err = pyrovae("train", "tiny.yaml", "--fit.objective", path)
     assert code == 2 and "refused before import" in err
 
@@ -68,5 +54,3 @@ def test_a_file_named_inside_a_config_is_not_read(pyrovae: Command, key: str) ->
     code, _, err = pyrovae(*words)
     assert code == 2 and f"{key}: " in err
     assert not Path("imported").exists() and "stranger" not in sys.modules
-
-

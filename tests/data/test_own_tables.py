@@ -53,9 +53,13 @@ def test_the_test_split_does_not_depend_on_validation(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("column", "classes"),
-    [(["7", "9", "10"], ("7", "9", "10")), (["1.0", "0.0", "1.0"], ("0", "1")), (["True", "False", "True"], ("False", "True")),
-     (["b", "a", "b"], ("a", "b"))],
-)  # fmt: skip
+    [
+        (["7", "9", "10"], ("7", "9", "10")),
+        (["1.0", "0.0", "1.0"], ("0", "1")),
+        (["True", "False", "True"], ("False", "True")),
+        (["b", "a", "b"], ("a", "b")),
+    ],
+)
 def test_labels_of_every_form(tmp_path: Path, column: list[str], classes: tuple[str, ...]) -> None:
     rows = [f"{i},{column[i % 3]}" for i in range(12)]
     data = load(csv(tmp_path / "t.csv", "a,y\n" + "\n".join(rows) + "\n"), label="y")
@@ -101,10 +105,14 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"label": "kin"}, "column of t.csv 'kin': did you mean 'kind'"), ({"label": "height"}, "holds real numbers"),
-     ({}, "text in the column 'kind'"), ({"label": "kind", "size": 3}, "no use for the option size; it takes standardize"),
-     ({"binarization": "none"}, "no use for the option binarization")],
-)  # fmt: skip
+    [
+        ({"label": "kin"}, "column of t.csv 'kin': did you mean 'kind'"),
+        ({"label": "height"}, "holds real numbers"),
+        ({}, "text in the column 'kind'"),
+        ({"label": "kind", "size": 3}, "no use for the option size; it takes standardize"),
+        ({"binarization": "none"}, "no use for the option binarization"),
+    ],
+)
 def test_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(PyrovaeError, match=message):
         load(csv(tmp_path / "t.csv"), **options)

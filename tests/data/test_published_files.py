@@ -1,4 +1,4 @@
-"""The sets that lie in single files, on small files of their formats whose checksums stand in for the published ones."""
+"""The sets that lie in single files, on small files of their formats, whose checksums replace the published ones."""
 
 import gzip
 import hashlib

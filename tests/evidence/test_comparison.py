@@ -54,7 +54,9 @@ def test_errors_are_those_of_simulation() -> None:
 def test_a_summary_names_every_program_and_says_what_is_doubtful() -> None:
     sound, doubtful = torch.tensor([0.1, 0.2, 0.1, 0.1]), torch.tensor([0.9, 0.1, 0.1, 0.1])
     values = torch.arange(4).double()
-    text = pv.compare(evidence(values, 0.1, sound), evidence(values + 1.5, 0.1, doubtful), names=["vae", "vamp"]).summary()
+    text = pv.compare(
+        evidence(values, 0.1, sound), evidence(values + 1.5, 0.1, doubtful), names=["vae", "vamp"]
+    ).summary()
     assert "against vae" in text and "+1.500" in text and "For 25.0 % of the data k-hat" in text
     assert "k-hat is above" not in pv.compare(*[evidence(values, 0.1, sound)] * 2).summary()
 

@@ -35,7 +35,7 @@ def test_objective_terms_and_best_epoch_are_those_of_the_history() -> None:
     assert list(weighted.get_ydata()) == pytest.approx([r["beta"] * r["kl"] for r in records])
     assert list(best.get_xdata()) == [11]
     labels = [text.get_text() for text in top.get_legend().get_texts()]
-    score = f"best: {records[10]['validation']:.2f}, epoch 11"
+    score = f"best: −{-records[10]['validation']:.2f}, epoch 11"
     assert labels == [r"schedule of $\beta$", "training", "validation", score]
     low, high = top.get_ylim()
     assert low < min(r["validation"] for r in records[1:]) and max(r["objective"] for r in records) < high

@@ -19,7 +19,7 @@ def values(figure, rows: int, columns: int, latent: int, gap: int = 1) -> torch.
 
 def test_a_manifold_lies_on_the_quantiles_of_the_prior_with_z2_upwards() -> None:
     figure = report.manifold(Columns(2), size=6)
-    z = values(figure, 6, 6, 2, gap=0)
+    z = values(figure, 6, 6, 2)
     expected = Normal(0, 1).icdf((torch.arange(6) + 0.5) / 6)
     torch.testing.assert_close(z[..., 0], expected.expand(6, 6), atol=1e-4, rtol=0)
     torch.testing.assert_close(z[..., 1], expected.flip(0)[:, None].expand(6, 6), atol=1e-4, rtol=0)
@@ -27,11 +27,12 @@ def test_a_manifold_lies_on_the_quantiles_of_the_prior_with_z2_upwards() -> None
 
 def test_a_manifold_on_an_even_grid_under_one_condition_and_coloured() -> None:
     figure = report.manifold(Columns(2, channels=3), torch.tensor([[1.0]]), size=5, extent=2)
-    z = values(figure, 5, 5, 2, gap=0) - 1
+    z = values(figure, 5, 5, 2) - 1
     torch.testing.assert_close(z[0, :, 0], torch.linspace(-2, 2, 5), atol=1e-4, rtol=0)
     torch.testing.assert_close(z[:, 0, 1], torch.linspace(2, -2, 5), atol=1e-4, rtol=0)
-    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["-2.0", "-1.0", "0.0", "1.0", "2.0"]
-    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["2.0", "1.0", "0.0", "-1.0", "-2.0"]  # downwards
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["−2", "−1", "0", "1", "2"]
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["−2", "−1", "0", "1", "2"]
+    assert list(figure.axes[0].get_yticks()) == [2.5 + 5 * row for row in (4, 3, 2, 1, 0)]  # upwards
 
 
 def test_the_quantiles_of_a_prior_without_a_closed_form_are_those_of_draws() -> None:
@@ -67,7 +68,7 @@ def test_traversals_move_one_dimension_at_a_time_the_most_active_first() -> None
         torch.testing.assert_close(z[row][:, others], start[others].expand(5, 2), atol=1e-3, rtol=0)
     labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
     variance = x[:, 0, 0].var(0)
-    assert labels == [f"$z_{{{d + 1}}}$   {variance[d]:.2f}" for d in (1, 2, 0)]
+    assert labels == [f"$z_{{{d + 1}}}$, Var {variance[d]:.2f}" for d in (1, 2, 0)]
 
 
 def test_traversals_of_chosen_dimensions() -> None:
