@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format notebooks clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ lint: $(VENV)/.installed ## check style, format and types
 format: $(VENV)/.installed ## rewrite the code in the project's format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+notebooks: $(VENV)/.installed ## make the .ipynb files from their scripts, notebooks/*.py, without outputs
+	$(VENV)/bin/jupytext --quiet --to ipynb notebooks/*.py
 
 clean: ## remove caches and build products; the environment, runs and data stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -65,8 +66,9 @@ def log_marginal(
         ``log_prob`` is the raw log-mean-exp: E[log p-hat] <= log p(x), a lower bound in expectation.
 
     Raises:
-        PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles below 1; a log-Jacobian that is
-            not finite, or neither a number nor one for each datum.
+        PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles below 1; a guide that gives points, as
+            an autoencoder's does, which have no density; a log-Jacobian that is not finite, or neither a number nor one
+            for each datum.
 
     Warns:
         EvidenceWarning: data whose k-hat is above the threshold, whose weights are all zero, or are no numbers.
@@ -92,7 +94,9 @@ def log_marginal(
         rows = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
         size = trees.num_data(*rows)
         shift = _per_datum(log_jacobian, size)
-        terms = terms_for(program, *(trees.rows(tree, slice(0, 3)) for tree in rows))
+        probe = [trees.rows(tree, slice(0, 3)) for tree in rows]
+        terms = terms_for(program, *probe)
+        _check_density(program, probe)
         estimator = _Estimator(program, terms, num_particles, num_draws)
         limit = _most_rows(program, terms, rows, memory or MEMORY.get(device.type, MEMORY["cpu"]), device)
         chunk = min(num_particles, max(1, limit // min(size, BLOCK)))
@@ -103,6 +107,24 @@ def log_marginal(
     evidence = _evidence(parts, num_particles, seed, rows[0], shift)
     _warn(evidence)
     return evidence
+
+
+def _check_density(program: Any, probe: list[Tree]) -> None:
+    """Refuse a guide that gives points: log q would be infinite, and Delta says 0."""
+    with torch.random.fork_rng():
+        latents = log_terms(program, *probe).latents
+    if points := [name for name, site in latents.items() if _is_point(site.q) and not _is_point(site.p)]:
+        raise PyrovaeError(
+            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z, so the "
+            "ELBO is minus infinity and importance sampling cannot estimate log p(x). Use a guide with a density, such "
+            "as pyrovae.families.normal"
+        )
+
+
+def _is_point(distribution: Any) -> bool:
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return isinstance(distribution, dist.Delta)
 
 
 class _Bytes(TorchDispatchMode):

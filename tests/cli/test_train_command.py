@@ -87,7 +87,10 @@ def test_an_interrupted_run_leaves_its_weights(pyrovae: Command, number: signal.
             process.send_signal(number)
             break
         time.sleep(0.05)
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == status, err
     assert "interrupted; the weights so far are in run" in out and "Traceback" not in err
     assert pyrovae("evaluate", "run")[0] == 0

@@ -672,6 +672,14 @@ def test_scaled_and_subsampled_programs_are_refused() -> None:
         pv.log_marginal(program(subsampled, vae.guide), x, num_particles=10)
 
 
+def test_a_guide_without_a_density_is_refused() -> None:
+    """An autoencoder: Delta says log q = 0, so that without a check all weights would be equal and the error zero."""
+    encoder = pv.Conditional(pv.networks.MLP(4, 8, 2), dist.Delta)
+    decoder = pv.Conditional(pv.networks.MLP(2, 8, 4), pv.families.bernoulli)
+    with pytest.raises(pv.PyrovaeError, match="a point has no density"):
+        pv.log_marginal(pv.VAE(pv.priors.StandardNormal(2), decoder, encoder), torch.ones(3, 4), num_particles=5)
+
+
 def test_masked_observations_are_integrated_out(double: None) -> None:
     """poutine.mask on half of x: the marginal of the other half."""
     model = LinearGaussian(2, 4)
