@@ -19,7 +19,7 @@ from pyrovae import report
 DATA = ("mnist", "fashion_mnist")
 LATENT, HIDDEN = 40, (300, 300)
 COMPONENTS = 200  # of the mixture of normals, and pseudo-inputs of the VampPrior
-EPOCHS, BATCH, RATE = 25, 128, 2e-3
+EPOCHS, BATCH, RATE = 30, 256, 3e-3
 WARMUP = 5  # epochs in which the KL's weight rises to 1
 TEST, PARTICLES = 2000, 1000
 SEED = 0
@@ -42,7 +42,6 @@ def train(data, prior):
         data,
         epochs=EPOCHS,
         batch_size=BATCH,
-        gradient=pv.gradients.path,
         optimizer=functools.partial(torch.optim.Adam, lr=RATE),
         learning_rate=pv.schedules.Cosine(warmup=1),
         schedules={"beta": pv.schedules.Warmup(WARMUP)},

@@ -22,7 +22,7 @@ DATA = "mnist"
 LATENTS = (2, 8, 32)
 BETAS = (0.25, 0.5, 1.0, 2.0, 4.0)
 HIDDEN = (300, 300)
-EPOCHS, BATCH, RATE = 12, 128, 2e-3
+EPOCHS, BATCH, RATE = 15, 256, 3e-3
 TEST, PARTICLES = 1000, 500
 DRAWS = 20  # of z per image, for rate and distortion
 SEED = 0
@@ -40,7 +40,6 @@ def train(data, latent, beta):
         pv.vae(data, latent=latent, hidden=HIDDEN),
         data,
         objective=functools.partial(pv.objectives.elbo, beta=beta),
-        gradient=pv.gradients.path if beta == 1 else pv.gradients.plain,
         epochs=EPOCHS,
         batch_size=BATCH,
         optimizer=functools.partial(torch.optim.Adam, lr=RATE),
