@@ -145,7 +145,7 @@ def _latent_space(program: Any, data: Data, seed: int) -> Iterator[Picture]:
             _always(seed, program, lambda: report.conditional_grid(program, *each, labels=data.classes)),
         )  # fmt: skip
     yield Picture(
-        "prior_density", "Prior", "The prior's density, and where the encoder puts test data.",
+        "prior_density", "Prior", "The prior, and where the encoder puts test data.",
         _always(seed, program, lambda: report.prior_density(program, *some)),
     )  # fmt: skip
     if data.kind == "images" and _plane(program, *some):
