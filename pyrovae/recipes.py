@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ class Dense(Recipe):
         hidden: the hidden widths of the encoder; the decoder mirrors them.
         prior: a prior, or a recipe such as ``recipes.Vamp(500)``; standard normal by default.
         likelihood: the decoder's family. By default bernoulli for bits, a normal with one learned scale for grey values
-            and with one for each column of a table, categorical for tokens, poisson for counts.
+            and with one for each column of a table, which start at the data's spread, categorical for tokens, poisson
+            for counts.
         posterior: the encoder's family; by default a normal with a scale per element.
         network: ``networks.GatedMLP`` or ``networks.MLP``.
     """
@@ -192,4 +194,11 @@ def _default_likelihood(data: Data) -> Family:
     if data.kind == "counts":
         return families.poisson
     # A scale for each element would let the density grow without bound where a column repeats a value.
-    return families.SharedScaleNormal(shape=data.event_shape if data.kind == "table" else ())
+    return families.SharedScaleNormal(_spread(data), shape=data.event_shape if data.kind == "table" else ())
+
+
+def _spread(data: Data) -> float:
+    """The training data's standard deviation about their mean: the scale of a decoder that says the mean, as it does
+    at the start. From 1 a scale of grey values would take thousands of steps down."""
+    variance = (data.train.x - data.mean).square().mean().item()
+    return max(math.sqrt(variance), 10 * families.MIN_SCALE)

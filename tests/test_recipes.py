@@ -64,6 +64,13 @@ def test_grey_values_get_a_normal(name: str) -> None:
 
 
 @each_recipe
+def test_the_scale_of_grey_values_starts_at_their_spread(name: str) -> None:
+    x = data("none").train.x.double().numpy()
+    scale = made(name, data("none")).decoder(torch.zeros(3)).base_dist.scale
+    assert scale.flatten()[0].item() == pytest.approx((x - x.mean(0)).std(), rel=1e-4)
+
+
+@each_recipe
 def test_the_decoder_starts_at_the_mean(name: str) -> None:
     program = made(name, data())
     with torch.no_grad():
