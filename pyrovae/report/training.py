@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import BboxBase
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.report.canvas import (
@@ -78,20 +80,36 @@ def rate_distortion(points: Mapping[str, Sequence[tuple[Any, ...]]]) -> Figure:
         raise PyrovaeError("a rate-distortion figure needs points, all of them finite: (rate, distortion) in nats")
     figure, axes = panels(1, 1, height=0.66 * WIDTH)
     (axes,) = axes.flat
+    labels = []
     for (name, curve), colour in zip(points.items(), _enough(len(points)), strict=True):
         ordered = sorted(curve, key=lambda point: point[0])
         rate, distortion = [float(p[0]) for p in ordered], [float(p[1]) for p in ordered]
         axes.plot(distortion, rate, marker="o", ms=3.5, lw=1.2, color=colour, label=name)
         for point in ordered:
             if len(point) > 2:
-                axes.annotate(str(point[2]), (point[1], point[0]), (5, 4), textcoords="offset points",
-                              fontsize=SMALL - 1, color=colours().quiet, path_effects=halo(), zorder=5)  # fmt: skip
+                labels.append(
+                    axes.annotate(str(point[2]), (point[1], point[0]), (5, 4), textcoords="offset points",
+                                  fontsize=SMALL - 1, color=colours().quiet, path_effects=halo(), zorder=5)
+                )  # fmt: skip
     axes.margins(0.08)
     _iso_lines(axes)
     style(axes, x=r"distortion, $-$E[log p(x | z)], nats", y="rate, KL to the prior, nats")
     axes.grid(visible=False)
     legend(axes, loc="upper right")
+    _uncrowd(figure, labels)
     return figure
+
+
+def _uncrowd(figure: Figure, labels: Sequence[Annotation]) -> None:
+    """Takes away labels that would lie on an earlier one; their neighbours on the curve tell which points they are."""
+    figure.draw_without_rendering()
+    taken: list[BboxBase] = []
+    for label in labels:
+        box = label.get_window_extent()
+        if any(box.overlaps(other) for other in taken):
+            label.remove()
+        else:
+            taken.append(box)
 
 
 def _enough(count: int) -> Sequence[str]:

@@ -74,6 +74,11 @@ def test_rate_against_distortion_in_the_order_of_rate() -> None:
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["a", "b"]
 
 
+def test_labels_of_points_never_lie_on_each_other() -> None:
+    figure = report.rate_distortion({"a": [(5.0, 20.0, "one"), (9.0, 10.0, "two")], "b": [(5.0, 20.0, "three")]})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["one", "two"]
+
+
 @pytest.mark.parametrize("points", [{}, {"a": []}, {"a": [(1.0, math.nan)]}])
 def test_points_that_cannot_be_drawn_are_refused(points: Any) -> None:
     with pytest.raises(pv.PyrovaeError, match="needs points, all of them finite"):
