@@ -22,8 +22,6 @@ def compare(runs: Sequence[str], *, split: str = "test", output: str | None = No
         split: "test" or "validation".
         output: of the figure, a .png.
     """
-    from pyrovae import report
-
     if output is not None and Path(output).suffix.lower() != ".png":
         raise PyrovaeError(f"--output {output}: the figure is written as .png")
     found = [records.read(opened(run), split) for run in runs]
@@ -33,6 +31,8 @@ def compare(runs: Sequence[str], *, split: str = "test", output: str | None = No
     say(f"{split} data of {found[0][1]['data'].get('name')}")
     say(comparison.summary())
     if output is not None:
+        from pyrovae import report  # matplotlib takes half a second to import
+
         write_figure(Path(output), report.comparison(dict(zip(runs, comparison.evidence, strict=True))))
         say(f"\nas a figure: {output}")
     return comparison

@@ -103,9 +103,10 @@ def warnings(
 def _doubts(evidence: Mapping[str, Any]) -> list[str]:
     found = []
     if share := evidence.get("share_above_threshold"):
+        limit = _number(evidence["pareto_k_threshold"], 2)
         found.append(
-            f"k-hat is above {_number(evidence['pareto_k_threshold'], 2)}, or no error can be given, for {100 * share:.1f} % "
-            f"of the data: {DOUBT}. There the figures are bounds of unknown slack."
+            f"k-hat is above {limit}, or no error can be given, for {100 * share:.1f} % of the data: {DOUBT}. There "
+            "the figures are bounds of unknown slack."
         )
     if not _finite(evidence.get("mean", 0.0)):
         found.append("The mean log-likelihood is not finite: some data have no weight, or a density that is no number.")
