@@ -77,7 +77,7 @@ def _origin(value: Any) -> str:
 def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise PyrovaeError(f"{name} cannot be imported: {error}") from error
 
 

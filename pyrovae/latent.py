@@ -76,7 +76,7 @@ class Activity(NamedTuple):
         names: of the dimensions.
         variance: Var_x(E[z_d | x]) over the data, (D,).
         kl: E_x KL(q(z_d | x) || p(z_d)), (D,) nats; None where q or p does not factorise over dimensions in a closed
-            form (a mixture prior, a flow), or there are several latents.
+            form (a mixture prior, a flow), or there are several latents, in the guide or in the model alone.
     """
 
     names: tuple[str, ...]
@@ -123,18 +123,23 @@ def _encoded(program: Any, x: Tree, *given: Tree) -> tuple[Layout, Tensor, Tenso
     """The layout, the means (N, D), and KL(q || p) per dimension (N, D) where there is a closed form."""
     layouts, means, kls = [], [], []
     rows = trees.as_tensors((x, *given))
-    for start in range(0, trees.num_data(*rows), BLOCK):
-        guide, model = at_means(program, *trees.rows(rows, slice(start, start + BLOCK)))
-        layouts.append(Layout({name: guide[name] for name in model if name in guide}))  # in the order of the prior's
-        means.append(layouts[-1].flat(guide).cpu())
-        kls.append(_closed_form(guide, model))
+    with seeded(0, _device(program)):  # a latent that the guide lacks is drawn
+        for start in range(0, trees.num_data(*rows), BLOCK):
+            guide, model = at_means(program, *trees.rows(rows, slice(start, start + BLOCK)))
+            layouts.append(Layout({name: guide[name] for name in model if name in guide}))  # in the order of the prior
+            means.append(layouts[-1].flat(guide).cpu())
+            kls.append(_closed_form(guide, model))
     closed = [kl for kl in kls if kl is not None]
     return layouts[0], torch.cat(means), torch.cat(closed).cpu() if len(closed) == len(kls) else None
 
 
 def _closed_form(guide: Mapping[str, Any], model: Mapping[str, Any]) -> Tensor | None:
-    """KL per dimension, (N, D); a sum over several latents would need expectations over the earlier ones."""
-    if len(guide) > 1:
+    """KL per dimension, (N, D); a sum over several latents would need expectations over the earlier ones.
+
+    With a latent of the model's own, p is that of z given one draw of it, and not the prior.
+    """
+    latents = [name for name, site in model.items() if not site["is_observed"]]
+    if len(latents) > 1 or set(guide) != set(latents):
         return None
     (name,) = guide
     q, p = factors(guide[name]["fn"]), factors(model[name]["fn"])
@@ -188,7 +193,7 @@ def prior_quantiles(program: Any, levels: Tensor, *given: Tree, like: Tree = Non
     try:
         if single is not None:
             rows = levels.to(next(iter(latents.values()))["value"]).reshape(-1, *[1] * len(single.batch_shape[1:]))
-            return layout, single.icdf(rows).flatten(1).reshape(len(levels), -1).cpu()
+            return layout, single.icdf(rows).reshape(len(levels), -1).cpu()
     except NotImplementedError:
         pass
     _, draws = prior_draws(program, DRAWS, *given, like=like)

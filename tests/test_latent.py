@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pyrovae as pv
-from pyrovae.latent import guide_draws, posterior_means, prior_draws
+from pyrovae.latent import guide_draws, posterior_means, prior_draws, prior_quantiles
 
 A = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.1, -2.0]])  # E[z | x] = A x
 SCALE = torch.tensor([0.5, 2.0])
@@ -73,6 +73,38 @@ def test_a_prior_without_a_closed_form_has_no_kl_per_dimension() -> None:
     decoder = pv.Conditional(pv.networks.MLP(2, 4, 3), pv.families.bernoulli)
     program = pv.VAE(pv.priors.NormalMixture(2, 3), decoder, encoder)
     assert pv.activity(program, torch.ones(2, 3)).kl is None
+
+
+class Clustered(Linear):
+    """The mean of z is 7 or -7, as an unobserved k of the model's own says."""
+
+    def model(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            k = pyro.sample("k", dist.Categorical(torch.ones(2)))
+            z = pyro.sample("z", dist.Normal(7 - 14 * k[:, None].float().expand(-1, 2), 1).to_event(1))
+            pyro.sample("x", dist.Normal(z @ A, 1).to_event(1), obs=x)
+
+
+def test_a_latent_of_the_models_own_leaves_no_kl_and_no_trace_in_the_generator() -> None:
+    """KL(q || p(z | k)) at one draw of k would be some 50 nats; with q a component, KL(q || p(z)) is log 2."""
+    x, state = torch.randn(40, 3), torch.random.get_rng_state()
+    found = pv.activity(Clustered(), x)
+    assert found.kl is None
+    torch.testing.assert_close(found.variance, (x @ A.T).double().var(0))
+    assert torch.random.get_rng_state().equal(state)
+
+
+def test_quantiles_of_a_scalar_latent_are_those_of_its_prior() -> None:
+    class Scalar:
+        def model(self, x=None, num_data=None):
+            size = num_data if num_data is not None else len(x)
+            with pyro.plate("data", size, dim=-1):
+                z = pyro.sample("z", dist.Normal(torch.full((size,), 3.0), 2.0))
+                return pyro.sample("x", dist.Normal(z, 1), obs=x)
+
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    _, found = prior_quantiles(Scalar(), levels)
+    torch.testing.assert_close(found, torch.distributions.Normal(3.0, 2.0).icdf(levels)[:, None])
 
 
 def test_draws_are_always_the_same_and_leave_the_generator_alone() -> None:

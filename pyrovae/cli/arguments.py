@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -52,7 +53,7 @@ errors where the run was evaluated. A run that was interrupted, or is still goin
 
 COMPARE = """\
 Paired differences in log p(x), datum by datum, each run's minus the first's, with their standard errors. All must have
-been evaluated on the same data:
+been evaluated on the same data, row by row; standardised or not, what is compared is in the data's own units:
 
   pyrovae evaluate runs/vae && pyrovae evaluate runs/vamp
   pyrovae compare runs/vae runs/vamp --output vae-vamp.png"""
@@ -71,12 +72,22 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         PyrovaeError: an unknown command, option or choice, with the nearest known one.
     """
+    argv = sys.argv[1:] if argv is None else list(argv)
     words, rest = _parser().parse_known_args(argv)
     if rest and words.name not in ("train", "demo"):
         raise PyrovaeError(f"{rest[0]}: no such option of {words.name}{nearest(rest[0], words.known)}; "
                            f"see pyrovae {words.name} --help")  # fmt: skip
+    if words.name == "train":
+        _check_first(words.config, rest, argv)
     words.overrides = rest
     return words
+
+
+def _check_first(config: str, overrides: Sequence[str], argv: Sequence[str]) -> None:
+    """What stands behind an override is its value, and not the config for which argparse takes it."""
+    before = argv[argv.index(config) - 1]
+    if before in overrides and before.startswith("--") and "=" not in before:
+        raise PyrovaeError(f"CONFIG comes first, and what overrides it behind: pyrovae train CONFIG {before} {config}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -139,7 +150,7 @@ def _parser() -> _Parser:
     reconstruct.add_argument("--split", choices=("train", "validation", "test"), default="test")
     reconstruct.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="numbers from 0, or ranges 20:40")
     compare.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs; the first is the reference")
-    compare.add_argument("--output", metavar="FILE", default="comparison.png", help="of the figure: comparison.png")
+    compare.add_argument("--output", metavar="FILE", help="draw the differences too, into this .png")
     data.add_argument("dataset", metavar="NAME", nargs="?", help="show this one in full, and verify its checksums")
     for one in made.choices.values():
         one.set_defaults(known=[option for action in one._actions for option in action.option_strings])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -67,9 +66,9 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a figure as PNG in one step."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=200)
-    write_atomically(path, buffer.getvalue())
+    from pyrovae.report.canvas import png  # matplotlib takes half a second to import
+
+    write_atomically(path, png(figure))
 
 
 def _given(path: Path) -> tuple[Path, bool]:

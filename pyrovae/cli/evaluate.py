@@ -28,7 +28,10 @@ def evaluate(run: Stored, *, split: str = "test", device: str = "auto", **option
     start = time.perf_counter()
     evidence = run.experiment.evaluate(program, getattr(data, split), **options)
     seconds = time.perf_counter() - start
-    about = {"split": split, "seconds": seconds, "data": data.describe(), "environment": environment()}
+    about = {
+        "split": split, "seconds": seconds, "data": data.describe(), "data_sha256": run.experiment.digest(split),
+        "environment": environment(),
+    }  # fmt: skip
     records.write(run.path, evidence, about)
     write_figure(run.path / f"{records.stem(split)}.png", report.evidence(evidence))
     say(f"log p(x) of the {evidence.num_data:,} {split} data of {data.name}, in {seconds:.1f} s")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import cached_property, partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from jsonargparse import Namespace
 
 from pyrovae.cli import config as configs
 from pyrovae.data import Data, Split, load
+from pyrovae.data.observed import observed_digest
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence, log_marginal
 from pyrovae.training import Run, fit
@@ -45,13 +48,24 @@ class Experiment:
 
     @cached_property
     def _data(self) -> Data:
-        options = self.config.data.as_dict()
+        return self._loaded()
+
+    def _loaded(self, **changes: Any) -> Data:
+        options = self.config.data.as_dict() | changes
         if self._parsed.load is not load:
             options.pop("name")
         data = self._parsed.load(**options)
         if not isinstance(data, Data):
             raise PyrovaeError(f"{self.config.data.name} gives a {type(data).__name__}, not a pyrovae.data.Data")
         return data.conditional() if self.config.conditional else data
+
+    def digest(self, split: str) -> str:
+        """The digest of a split as observed: that of the same rows whether or not they are standardised."""
+        data = self.data()
+        if data.standardization is not None and "standardize" in signature(self._parsed.load).parameters:
+            with contextlib.suppress(PyrovaeError):  # they can be had standardised only, and are compared so
+                data = self._loaded(standardize=False)
+        return observed_digest(data, data.splits[split])
 
     def program(self, data: Data) -> Any:
         """The program, its initial weights from the seed; the global random state is left as it was."""

@@ -83,7 +83,7 @@ def first_look(program: Any, data: Data, seed: int) -> Iterator[Picture]:
     """Samples, and what the program makes of test data."""
     from pyrovae import report
 
-    x, *given = (part[:SHOWN] for part in (data.test.x, *data.test.given))
+    x, *given = _spread(SHOWN, data.test.x, *data.test.given)
     if data.kind == "images":
         columns = data.num_classes if data.train.given else ROWS
         each = conditions(data, ROWS * columns)
@@ -100,8 +100,10 @@ def first_look(program: Any, data: Data, seed: int) -> Iterator[Picture]:
     if data.kind == "table":
         test = (data.test.x, *data.test.given)
         yield Picture(
-            "marginals", "Columns", "Each column of the test data, and of samples from the program.",
-            _always(seed, program, lambda: report.marginals(program, *test, columns=data.columns)),
+            "marginals", "Columns", "Each column of the test data, in its own units, and of samples from the program.",
+            _always(seed, program, lambda: report.marginals(
+                program, *test, columns=data.columns, restore=data.restore
+            )),
         )  # fmt: skip
 
 
@@ -122,8 +124,8 @@ def _likelihood(evidence: Evidence) -> Iterator[Picture]:
 def _latent_space(program: Any, data: Data, seed: int) -> Iterator[Picture]:
     from pyrovae import report
 
-    some, few = ([part[:count] for part in (data.test.x, *data.test.given)] for count in (ENCODED, STARTS))
-    labels = None if data.test.labels is None else data.test.labels[:ENCODED]
+    some, few = (_spread(count, data.test.x, *data.test.given) for count in (ENCODED, STARTS))
+    labels = None if data.test.labels is None else _spread(ENCODED, data.test.labels)[0]
     yield Picture(
         "latents", "Latent space", "The mean of q(z | x) of test data" + ("." if labels is None else ", by label."),
         _always(seed, program, lambda: report.latents(program, *some, labels=labels)),
@@ -153,6 +155,13 @@ def _latent_space(program: Any, data: Data, seed: int) -> Iterator[Picture]:
             "manifold", "Manifold", "The mean of p(x | z) over the plane of z.",
                 _always(seed, program, lambda: report.manifold(program, *one)),
         )  # fmt: skip
+
+
+def _spread(count: int, *parts: torch.Tensor) -> list[torch.Tensor]:
+    """``count`` rows at even distances, or all: data that lie sorted by class would show the first classes alone."""
+    size = len(parts[0])
+    rows = torch.arange(min(count, size)) * size // min(count, size)
+    return [part[rows] for part in parts]
 
 
 def _plane(program: Any, x: Any, *given: Any) -> bool:

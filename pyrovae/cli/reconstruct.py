@@ -63,9 +63,24 @@ def _figure(program: Any, data: Data, *rows: Tensor) -> list[Picture]:
 
 
 def _centre(distribution: Any, data: Data) -> Tensor:
-    """The mean of p(x | z); of texts its mode."""
-    centre: Tensor = distribution.mode if data.kind == "tokens" else distribution.mean
-    return centre
+    """The mean of p(x | z); of texts, and where there is no mean, its mode.
+
+    Raises:
+        PyrovaeError: several observed sites; neither mean nor mode.
+    """
+    if isinstance(distribution, dict):
+        names = ", ".join(distribution)
+        raise PyrovaeError(f"this program observes {len(distribution)} things ({names}): use pyrovae.reconstruct in "
+                           "Python")  # fmt: skip
+    mean = None if data.kind == "tokens" else values.mean(distribution)
+    try:
+        centre: Tensor = distribution.mode if mean is None else mean
+        return centre
+    except (NotImplementedError, AttributeError) as error:
+        raise PyrovaeError(
+            f"the likelihood ({type(distribution).__name__}) has neither a mean nor a mode: draw from "
+            "pyrovae.reconstruct(program, x) in Python"
+        ) from error
 
 
 def _index(rows: Sequence[str], count: int) -> Tensor:

@@ -51,8 +51,8 @@ def sample(
     (site,) = sites.values()
     tensors: dict[str, Tensor] = {"label": asked[0].argmax(-1)} if asked else {}
     tensors["x"] = site["value"]
-    if data.kind == "images":
-        tensors["mean"] = site["fn"].mean
+    if data.kind == "images" and (mean := values.mean(site["fn"])) is not None:
+        tensors["mean"] = mean
     values.write(path, tensors, data)
     say(f"{num_samples:,} draws from {run.path}: {path}")
     columns = len(labels or data.classes) if asked else None
@@ -66,7 +66,8 @@ def _figure(program: Any, tensors: Mapping[str, Tensor], data: Data, columns: in
     from pyrovae import report
 
     if data.kind == "images":
-        return [Picture("the figure", "", "", lambda: report.images(tensors["mean"], columns=columns))]
+        shown = tensors.get("mean", tensors["x"])
+        return [Picture("the figure", "", "", lambda: report.images(shown, columns=columns))]
     return [picture for picture in first_look(program, data, seed) if picture.name == "marginals"]
 
 

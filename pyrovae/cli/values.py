@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pyrovae.data import Data
@@ -31,6 +32,15 @@ def place(output: str | None, usual: Path, data: Data) -> Path:
     return path
 
 
+def mean(distribution: Any) -> Tensor | None:
+    """The mean of a likelihood, where there is one: a Categorical has none, nor has what has it in no closed form."""
+    try:
+        found: Tensor = distribution.mean
+    except (NotImplementedError, AttributeError):
+        return None
+    return None if found.isnan().any() else found
+
+
 def write(path: Path, values: Mapping[str, Tensor], data: Data) -> None:
     """Write tensors of N rows: every one into an ``.npz``, as columns into a ``.csv``, or line by line as text.
 
@@ -45,7 +55,9 @@ def write(path: Path, values: Mapping[str, Tensor], data: Data) -> None:
 
 
 def _restored(name: str, value: Tensor, data: Data) -> Tensor:
-    return data.restore(value) if name in ("x", "reconstruction") else value
+    if name not in ("x", "reconstruction") or data.standardization is None:
+        return value
+    return data.restore(value.double())  # float32 would lose what a large loc leaves of it
 
 
 def _arrays(values: Mapping[str, Tensor], data: Data) -> bytes:
@@ -68,7 +80,9 @@ def _table(values: Mapping[str, Tensor], data: Data) -> bytes:
 
 
 def _shown(name: str, number: Tensor, data: Data) -> str:
-    return data.classes[int(number)] if name == "label" else f"{number.item():.7g}"  # float32 holds no more digits
+    if name == "label" or not number.is_floating_point():
+        return data.classes[int(number)] if name == "label" else str(number.item())
+    return f"{number.item():.{7 if number.dtype == torch.float32 else 10}g}"  # float32 holds no more digits
 
 
 def _text(values: Mapping[str, Tensor], data: Data) -> bytes:

@@ -55,6 +55,8 @@ class Comparison:
 
         The particles' noise is in the spread of d, so it is in this figure too.
         """
+        if self.num_data == 1:
+            return torch.full_like(self.mean, math.nan)
         return self.differences.std(-1) / math.sqrt(self.num_data)
 
     @property
@@ -119,15 +121,18 @@ class Comparison:
         return self.summary()
 
 
-def compare(*evidence: Evidence, names: Sequence[str] | None = None) -> Comparison:
+def compare(*evidence: Evidence, names: Sequence[str] | None = None, own_units: bool = False) -> Comparison:
     """Compare programs on the same data, each against the first: paired differences with their standard errors.
 
     Args:
         evidence: of two programs or more, from ``log_marginal`` on the same data in the same order.
         names: of the programs; by default "1", "2" and so on.
+        own_units: that x was in the data's own units where nothing was added for them, so that all figures are
+            densities in these.
 
     Raises:
-        PyrovaeError: fewer than two; of different numbers of data; names that are not one each, or not different.
+        PyrovaeError: fewer than two; of different numbers of data or of dimensions; a log-Jacobian in some but not in
+            all, unless ``own_units``; names that are not one each, or not different.
 
     Example:
         >>> import pyrovae as pv
@@ -141,7 +146,20 @@ def compare(*evidence: Evidence, names: Sequence[str] | None = None) -> Comparis
         raise PyrovaeError(f"a comparison needs the evidence of at least two programs; got {len(evidence)}")
     if len(counts := {each.num_data for each in evidence}) > 1:
         raise PyrovaeError(f"the evidence is of different numbers of data, {sorted(counts)}: evaluate on the same data")
+    _check_units(evidence, own_units)
     names = [str(number + 1) for number in range(len(evidence))] if names is None else list(names)
     if len(names) != len(evidence) or len(set(names)) < len(names):
         raise PyrovaeError(f"{len(evidence)} programs need as many different names; got {names}")
     return Comparison(tuple(names), evidence)
+
+
+def _check_units(evidence: Sequence[Evidence], own_units: bool) -> None:
+    """log p(x) are differences in nats only between densities of the same numbers in the same units."""
+    if len(sizes := {each.num_dimensions for each in evidence if each.num_dimensions}) > 1:
+        raise PyrovaeError(f"a datum has different numbers of dimensions, {sorted(sizes)}: evaluate on the same data")
+    if not own_units and len({each.log_jacobian == 0 for each in evidence}) > 1:
+        raise PyrovaeError(
+            "some of the evidence has a log-Jacobian and some has none: evaluate all with log_marginal(..., "
+            "log_jacobian=data.log_jacobian), or pass own_units=True if x was in the data's own units where none was "
+            "added"
+        )

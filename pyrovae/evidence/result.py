@@ -136,7 +136,10 @@ class Evidence:
         ]
 
     def record(self) -> dict[str, Any]:
-        """The figures of ``summary`` as JSON types."""
+        """The figures of ``summary`` as JSON types; None for one that is not finite, for which JSON has no number."""
+        return {name: _finite(value) for name, value in self._record().items()}
+
+    def _record(self) -> dict[str, Any]:
         return {
             "kind": "lower bound" if self.is_bound else "estimate",
             "num_data": self.num_data,
@@ -173,3 +176,7 @@ class Evidence:
 
     def __repr__(self) -> str:
         return self.summary()
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,6 +19,7 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.result import DOUBT
 from pyrovae.report.canvas import png, webp
 from pyrovae.report.theme import DARK, LIGHT, theme
+from pyrovae.training.progress import duration
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 DPI = 150  # of images on the page: sharp on a phone, small in the file
@@ -32,6 +33,11 @@ TERMS = {
     "grad_norm": "norm of the gradient",
     "skipped": "steps skipped",
     "seconds": "seconds",
+}
+ENDINGS = {
+    "interrupted": "it was interrupted",
+    "aborted": "an error ended it",
+    "callback": "a callback ended it",
 }
 Drawn = tuple[str, str, Callable[[], Figure]]
 
@@ -97,9 +103,10 @@ def warnings(
 def _doubts(evidence: Mapping[str, Any]) -> list[str]:
     found = []
     if share := evidence.get("share_above_threshold"):
+        limit = _number(evidence["pareto_k_threshold"], 2)
         found.append(
-            f"k-hat is above {evidence['pareto_k_threshold']:.2f}, or no error can be given, for {100 * share:.1f} % "
-            f"of the data: {DOUBT}. There the figures are bounds of unknown slack."
+            f"k-hat is above {limit}, or no error can be given, for {100 * share:.1f} % of the data: {DOUBT}. There "
+            "the figures are bounds of unknown slack."
         )
     if not _finite(evidence.get("mean", 0.0)):
         found.append("The mean log-likelihood is not finite: some data have no weight, or a density that is no number.")
@@ -121,8 +128,8 @@ def _training_doubts(manifest: Mapping[str, Any], history: Sequence[Mapping[str,
     if stopped == "patience":
         found.append(f"Training stopped early, when validation had not improved since epoch {best}.")
     elif isinstance(planned, int) and len(history) < planned:
-        reason = f"ended by {stopped}" if stopped else "cut off, or is still going on"
-        found.append(f"Training was to have {planned} epochs and has {len(history)}: it was {reason}.")
+        reason = ENDINGS.get(str(stopped), "it was cut off, or is still going on")
+        found.append(f"Training was to have {planned} epochs and has {len(history)}: {reason}.")
     return found
 
 
@@ -146,7 +153,7 @@ def _about(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) ->
     if manifest.get("best_epoch"):
         parts.append(f"weights of epoch {manifest['best_epoch']}")
     if _finite(manifest.get("seconds")):
-        parts.append(f"trained in {_duration(manifest['seconds'])} on {manifest.get('device', 'an unknown device')}")
+        parts.append(f"trained in {duration(manifest['seconds'])} on {manifest.get('device', 'an unknown device')}")
     return " · ".join(parts)
 
 
@@ -155,17 +162,19 @@ def _headline(evidence: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     share, threshold = evidence["share_above_threshold"], evidence["pareto_k_threshold"]
     kind = f"nats; {evidence['kind']}" + (", in expectation" if evidence["kind"] == "lower bound" else "")
     mean, particles, data = (evidence[name] for name in ("mean", "mean_standard_error", "mean_sampling_error"))
+    units = ("of it, log-Jacobian", _number(evidence.get("log_jacobian"), 3), "nats: in the data's own units")
     rows = [
-        (f"k-hat above {threshold:.2f}", f"{100 * share:.1f} %", f"of {evidence['num_data']:,} data"),
+        (f"k-hat above {_number(threshold, 2)}", f"{100 * share:.1f} %", f"of {evidence['num_data']:,} data"),
         ("mean log p(x)", _number(mean, 3), kind),
+        *([units] if evidence.get("log_jacobian") else []),
         ("Monte Carlo error", _number(particles, 3), "nats, of the mean over these data"),
         ("sampling error", _number(data, 3), "nats, of the mean over the population"),
     ]
     bits = evidence.get("bits_per_dim")
     if _finite(bits) and _finite(mean) and mean:
         scale = abs(bits / mean)  # 1 / (D log 2)
-        note = f"errors {_number(particles * scale, 4)} and {_number(data * scale, 4)}"
-        rows.append(("bits per dimension", _number(bits, 4), note))
+        errors = [_number(error * scale if _finite(error) else None, 4) for error in (particles, data)]
+        rows.append(("bits per dimension", _number(bits, 4), f"errors {' and '.join(errors)}"))
     return rows
 
 
@@ -177,7 +186,7 @@ def _details(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("seed", "not set" if evidence.get("seed") is None else evidence["seed"]),
     ]
     if _finite(evidence.get("seconds")):
-        rows.append(("time", _duration(evidence["seconds"])))
+        rows.append(("time", duration(evidence["seconds"])))
     return [(name, str(value)) for name, value in rows]
 
 
@@ -245,9 +254,3 @@ def _finite(value: Any) -> bool:
 
 def _number(value: Any, digits: int) -> str:
     return f"{value:,.{digits}f}".replace("-", "−") if _finite(value) else "—"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -135,20 +135,9 @@ def prior_density(prior: Any, x: Tree = None, *given: Tree, like: Tree = None) -
         _contours(axes, program, layout, seen, condition, like)
         title = f"p(z): contours hold {', '.join(f'{100 * m:.0f}' for m in MASSES[::-1])} %"
     else:
-        axes.scatter(
-            draws[:, 0], draws[:, 1], s=5, lw=0, alpha=0.5, color=colours().first, label="z ~ p(z)", rasterized=True
-        )
+        _draws(axes, draws, colours().first, "z ~ p(z)")
     if posterior is not None:
-        axes.scatter(
-            posterior[:, 0],
-            posterior[:, 1],
-            s=5,
-            lw=0,
-            alpha=0.6,
-            color=colours().second,
-            label="z ~ q(z | x)",
-            rasterized=True,
-        )
+        _draws(axes, posterior, colours().second, "z ~ q(z | x)")
     style(axes, title=title, x=names[0], y=names[1])
     axes.grid(visible=False)
     if axes.get_legend_handles_labels()[1]:
@@ -168,12 +157,16 @@ def principal(vectors: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _components(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean (D,), the first two principal directions (D, 2) and their shares of the variance (2,), in float64."""
+    """The mean (D,), the first two principal directions (D, 2) and their shares of the variance (2,), in float64.
+
+    The shares are 0 where nothing varies, as when an encoder has collapsed.
+    """
     centre = vectors.double().mean(0)
     _, scale, basis = torch.linalg.svd(vectors.double() - centre, full_matrices=False)
     first = basis[:2]
     largest = first.gather(1, first.abs().argmax(1, keepdim=True))
-    return centre, (first * largest.sign()).T, scale[:2].square() / scale.square().sum()
+    share = scale[:2].square() / scale.square().sum() if scale.any() else torch.zeros(2).double()
+    return centre, (first * largest.sign()).T, share
 
 
 def _kinds(labels: Any, count: int) -> np.ndarray | None:
@@ -209,12 +202,13 @@ def _name(axes: Axes, place: np.ndarray, text: str, colour: str) -> None:
 
 
 def _draws(axes: Axes, points: Tensor, colour: str, label: str) -> None:
-    axes.scatter(points[:, 0], points[:, 1], s=6, lw=0, alpha=0.6, color=colour, label=label, rasterized=True)
+    axes.scatter(points[:, 0], points[:, 1], s=5, lw=0, alpha=0.6, color=colour, label=label, rasterized=True)
 
 
 def _plane(extent: np.ndarray) -> tuple[Figure, Axes]:
     """Axes with one scale for both directions, in a figure of about the shape of what it shows."""
-    figure, ((axes,),) = panels(1, 1, height=float(np.clip(extent[1] / extent[0], 0.55, 1)) * 0.95 * WIDTH)
+    shape = extent[1] / extent[0] if extent[0] > 0 else 1  # what is collapsed has no extent
+    figure, ((axes,),) = panels(1, 1, height=float(np.clip(shape, 0.55, 1)) * 0.95 * WIDTH)
     axes.set_aspect("equal", adjustable="datalim")
     return figure, axes
 

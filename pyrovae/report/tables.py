@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,16 @@ BINS = 30
 FEW = 12  # different values up to which each has its own bars
 
 
-def marginals(program: Any, x: Tree, *given: Tree, columns: Sequence[str] = ()) -> Figure:
+def marginals(
+    program: Any, x: Tree, *given: Tree, columns: Sequence[str] = (), restore: Callable[[Tensor], Tensor] | None = None
+) -> Figure:
     """Each column of the data beside as many samples x ~ p(x | given), from torch's global generator.
 
     Args:
         program: a program of tables: x (N, D), or a tree of columns (N,) and tables (N, D).
         x, given: data; nan (missing) is left out.
         columns: names of the columns; by default their place in x.
+        restore: from the program's units to those to be shown, of data and samples alike: ``Data.restore``.
 
     Raises:
         PyrovaeError: more than 60 columns, or images; names that are not one per column.
@@ -37,7 +40,7 @@ def marginals(program: Any, x: Tree, *given: Tree, columns: Sequence[str] = ()) 
     rows = trees.as_tensors(x)
     drawn = sample(program, trees.num_data(rows), *given, like=rows)
     parts = trees.named("x", rows)
-    data, samples = _columns(parts), _columns({name: _paired(rows, drawn)[name] for name in parts})
+    data, samples = (_columns(p, restore) for p in (parts, {name: _paired(rows, drawn)[name] for name in parts}))
     if columns and len(columns) != len(data):
         raise PyrovaeError(f"{len(columns)} names for {len(data)} columns: give one each, or none")
     if len(data) > MOST or len(samples) != len(data):
@@ -65,14 +68,15 @@ def _paired(rows: Tree, drawn: Any) -> Tree:
     return values if set(values) == set(names) else dict(zip(names, values.values(), strict=True))
 
 
-def _columns(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Single columns (N,) by name."""
+def _columns(parts: Mapping[str, Any], restore: Callable[[Tensor], Tensor] | None) -> dict[str, np.ndarray]:
+    """Single columns (N,) by name, in the units to be shown."""
     found: dict[str, np.ndarray] = {}
     for path, leaf in parts.items():
         name = path.removeprefix("x.")
         if not isinstance(leaf, Tensor) or leaf.dim() > 2:
             raise PyrovaeError("marginals are of tables, (N,) or (N, D) columns; for images there is report.samples")
-        values = leaf.detach().cpu().double().numpy()
+        own = leaf.detach().cpu().double()
+        values = (own if restore is None else restore(own)).numpy()
         single = leaf.dim() == 1
         found |= {name: values} if single else {f"{name} {i + 1}": values[:, i] for i in range(leaf.shape[1])}
     return found

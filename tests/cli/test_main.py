@@ -40,5 +40,12 @@ def test_the_process_exits_with_the_status_and_help_is_light() -> None:
     assert "'torch'" in modules and "'matplotlib'" not in modules and "'sklearn'" not in modules
 
 
+def test_the_config_comes_before_what_overrides_it(pyrovae: Command) -> None:
+    code, _, err = pyrovae("train", "--fit.epochs", 3, "tiny.yaml")
+    assert code == 2 and "pyrovae train CONFIG --fit.epochs 3" in err
+    assert pyrovae("train", "--fit.epochs=3", "tiny.yaml", "--print_config")[0] == 0
+    assert pyrovae("train", "--print_config", "tiny.yaml", "--seed", 1)[0] == 0
+
+
 def test_version(pyrovae: Command) -> None:
     assert pyrovae("--version")[:2] == (0, f"pyrovae {pv.__version__}\n")

@@ -29,6 +29,13 @@ def test_code_of_others_runs_when_it_is_trusted(
     sys.modules.pop("stranger")
 
 
+def test_trusted_code_that_cannot_be_imported_is_named(pyrovae: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("broken.py").write_text("from torch import nonesuch\n")
+    code, _, err = pyrovae("train", "tiny.yaml", "--program", "broken.Program", "--trust", "broken")
+    assert code == 2 and "broken cannot be imported: cannot import name 'nonesuch'" in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "path", ["os.system", "pyrovae.saving.os.system", "torch.hub.load", "torch.load", "pyrovae.saving.torch.load"]
 )

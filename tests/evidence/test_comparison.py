@@ -1,6 +1,8 @@
 """Paired comparisons: by hand, and against simulation, for what other particles and what other data would change."""
 
+import dataclasses
 import math
+import warnings
 
 import pytest
 import torch
@@ -75,3 +77,27 @@ def test_what_cannot_be_paired_is_refused() -> None:
 def test_one_program_twice_differs_in_nothing() -> None:
     found = pv.compare(*[evidence(torch.randn(6).double(), 0.0)] * 2)
     assert not found.differences.any() and found.standard_error.item() == 0 and found.share_ahead.item() == 0
+
+
+def test_figures_in_different_units_are_refused() -> None:
+    standardised = dataclasses.replace(evidence(torch.zeros(4).double()), log_jacobian=-3.0)
+    own = evidence(torch.zeros(4).double())
+    with pytest.raises(pv.PyrovaeError, match="some of the evidence has a log-Jacobian and some has none"):
+        pv.compare(standardised, own)
+    assert not pv.compare(standardised, own, own_units=True).differences.any()
+    assert not pv.compare(standardised, dataclasses.replace(own, log_jacobian=-2.0)).differences.any()
+
+
+def test_data_of_other_dimensions_are_refused() -> None:
+    four = evidence(torch.zeros(4).double())
+    with pytest.raises(pv.PyrovaeError, match=r"different numbers of dimensions, \[4, 5\]"):
+        pv.compare(four, dataclasses.replace(four, num_dimensions=5))
+    assert not pv.compare(four, dataclasses.replace(four, num_dimensions=0)).differences.any()  # unknown
+
+
+def test_one_datum_has_a_difference_and_no_error() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = pv.compare(*[evidence(torch.randn(1).double())] * 2)
+        assert found.mean.item() == 0 and math.isnan(found.standard_error.item())
+        assert math.isnan(found.sampling_error.item()) and "nan" in found.summary()

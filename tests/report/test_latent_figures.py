@@ -88,6 +88,23 @@ def test_of_more_dimensions_there_are_draws() -> None:
     assert "4 dimensions" in figure.axes[0].get_xlabel()
 
 
+class Collapsed(Columns):
+    """The guide's mean is the same for every x."""
+
+    def guide(self, x: torch.Tensor, *given) -> None:
+        super().guide(torch.zeros_like(x), *given)
+
+
+@pytest.mark.parametrize("latent", [2, 5])
+def test_a_collapsed_encoder_is_shown_as_one_point(latent: int) -> None:
+    figure = report.latents(Collapsed(latent), data(latent), labels=torch.arange(60) % 3)
+    assert not offsets(figure).any() and all(math.isfinite(inches) for inches in figure.get_size_inches())
+    figure.canvas.draw()
+    assert "nan" not in figure.axes[0].get_xlabel()
+    report.active_units(Collapsed(latent), data(latent)).canvas.draw()
+    report.prior_density(Collapsed(latent), data(latent)).canvas.draw()
+
+
 @pytest.mark.parametrize(
     ("figure", "message"),
     [

@@ -50,6 +50,17 @@ def test_columns_can_be_named() -> None:
     assert [a.get_title(loc="left") for a in figure.axes if a.get_visible()] == ["age", "income", "owner"]
 
 
+def test_both_sides_can_be_restored_to_their_own_units() -> None:
+    torch.manual_seed(0)
+    x = {"a": torch.randn(500, 2), "b": torch.zeros(500)}
+    axes = report.marginals(Table(), x, restore=lambda values: 1000 + 10 * values).axes[0]
+    for number in range(2):
+        patch = [p for p in axes.patches if (type(p).__name__ == "Polygon") == bool(number)]
+        edges = patch[0].get_xy()[:, 0] if number else np.array([p.get_x() for p in patch])
+        assert 960 < edges.min() < 985 and 1015 < edges.max() < 1040
+        assert heights(axes, number).sum() > 0.9
+
+
 class Wide(Table):
     def model(self, x=None, num_data=None):
         size = num_data if num_data is not None else len(x)

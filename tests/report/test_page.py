@@ -1,6 +1,7 @@
 """The page of a run: whole, in one file, escaped, and honest about what is missing."""
 
 import base64
+import json
 import math
 import re
 from html.parser import HTMLParser
@@ -90,6 +91,20 @@ def test_it_is_one_file_with_every_number_and_figure() -> None:
     assert "http" not in without_figures and "@import" not in without_figures and "url(" not in without_figures
 
 
+def test_a_density_in_own_units_says_what_was_added() -> None:
+    found = Page(page(evidence=EVIDENCE | {"log_jacobian": -3.25}, figures=[]))
+    assert "of it, log-Jacobian −3.250 nats: in the data's own units" in found.text
+    assert "log-Jacobian" not in Page(page(evidence=EVIDENCE | {"log_jacobian": 0.0}, figures=[])).text
+
+
+def test_the_evidence_of_one_datum_has_a_page() -> None:
+    one = torch.ones(1).double()
+    record = pv.Evidence(-one, one, one, 0 * one, num_particles=100, num_dimensions=4).record()
+    assert record["mean_sampling_error"] is None
+    json.dumps(record, allow_nan=False)
+    assert "sampling error — nats" in Page(page(evidence=record, figures=[])).text
+
+
 def test_a_page_of_colourful_noise_stays_small() -> None:
     figures = [("Samples", "Noise.", lambda: report.images(torch.rand(64, 3, 32, 32)))] * 4
     text = page(figures=figures)
@@ -163,7 +178,8 @@ def test_terms_of_the_first_the_kept_and_the_last_epoch() -> None:
         ({}, HISTORY, None, "still improving"),
         (MANIFEST | {"stopped": "patience"}, HISTORY, None, "had not improved since epoch 2"),
         ({"options": {"epochs": 9}}, HISTORY, None, "was to have 9 epochs and has 3: it was cut off"),
-        (MANIFEST | {"stopped": "interrupted", "options": {"epochs": 9}}, HISTORY, None, "ended by interrupted"),
+        (MANIFEST | {"stopped": "interrupted", "options": {"epochs": 9}}, HISTORY, None, "has 3: it was interrupted."),
+        (MANIFEST | {"stopped": "aborted", "options": {"epochs": 9}}, HISTORY, None, "has 3: an error ended it."),
         (MANIFEST, [{"epoch": 1, "objective": -1.0}], None, "no validation data"),
     ],
 )
