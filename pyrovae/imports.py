@@ -62,10 +62,11 @@ def _check(path: str, origin: str, trusted: Sequence[str] | None) -> None:
     if trusted is not None and not any(origin == package or origin.startswith(f"{package}.") for package in trusted):
         defined = "" if origin == path.replace(":", ".") else f", defined in {origin},"
         package = origin.split(".")[0]
-        raise PyrovaeError(
-            f"{path}{defined} is outside {', '.join(trusted)}: refused before import. If you trust that code, pass "
-            f"--trust {package}, or trust=({package!r},) in Python"
-        )
+        advice = f". If you trust that code, pass --trust {package}, or trust=({package!r},) in Python"
+        roots = [name.split(".")[0] for name in trusted]
+        if package not in roots and (near := difflib.get_close_matches(package, roots, n=1, cutoff=0.8)):
+            advice = meant([near[0] + path.removeprefix(package)])  # a slip of the pen wants no trust
+        raise PyrovaeError(f"{path}{defined} is outside {', '.join(trusted)}: refused before import{advice}")
 
 
 def _origin(value: Any) -> str:

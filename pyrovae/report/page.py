@@ -42,6 +42,9 @@ ENDINGS = {
 Drawn = tuple[str, str, Callable[[], Figure]]
 
 
+RECENT = 0.95  # of the epochs: a best one after that is a sign that training was stopped on the way up
+
+
 def html(
     *,
     title: str,
@@ -123,8 +126,8 @@ def _training_doubts(manifest: Mapping[str, Any], history: Sequence[Mapping[str,
         found.append(f"{skipped:,} steps were skipped for a loss or gradient that was not finite.")
     if "validation" not in history[-1]:
         found.append("There were no validation data: the weights are those of the last epoch, not of the best one.")
-    elif best == len(history) and stopped != "patience":
-        found.append("The last epoch is the best one: validation was still improving, so longer training may help.")
+    elif best > RECENT * len(history) and stopped != "patience":
+        found.append(f"Validation was best in epoch {best} of {len(history)}: longer training may improve it further.")
     if stopped == "patience":
         found.append(f"Training stopped early, when validation had not improved since epoch {best}.")
     elif isinstance(planned, int) and len(history) < planned:
