@@ -49,8 +49,8 @@ def images(
         channels: 1 or 3; by default 1 where all images are grey.
 
     Raises:
-        PyrovaeError: no such folder; no images; images of different sizes where no ``size`` is given; a file that is no whole
-            image; images beside sub-folders with images; classes that differ between splits; an empty split.
+        PyrovaeError: no such folder; no images; images of different sizes where no ``size`` is given; a file that is
+            no whole image; images beside sub-folders with images; classes that differ between splits; an empty split.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():

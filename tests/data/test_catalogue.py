@@ -51,7 +51,7 @@ def test_unknown_name_that_is_near_to_none() -> None:
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])
 def test_unknown_binarization(name: str) -> None:
-    with pytest.raises(PyrovaeError, match="'dynamical': did you mean 'dynamic'"):
+    with pytest.raises(PyrovaeError, match="'dynamical'; did you mean 'dynamic'"):
         load(name, binarization="dynamical")
 
 
