@@ -86,10 +86,10 @@ def _form(path: Path) -> dict[str, Any]:
 
 
 def _labels(path: Path, raw: bytes, column: Any) -> Array:
-    """The column of labels: numbers as they were read, texts as they are written."""
+    """The column of labels: numbers as they were read, NaN where one is missing; texts as they are written."""
     import pandas
 
-    if column.dtype.kind in "iufb":
+    if column.dtype.kind in "iufb" and not column.isna().all():
         return np.asarray(column.to_numpy())
     written = pandas.read_csv(io.BytesIO(raw), usecols=[column.name], index_col=False, **_AS_TEXT, **_form(path))
     return np.asarray(written[column.name].to_numpy(dtype=str))
@@ -98,14 +98,13 @@ def _labels(path: Path, raw: bytes, column: Any) -> Array:
 def _check_header(path: Path, names: list[Any]) -> None:
     if all(_is_number(name) for name in names):
         raise PyrovaeError(f"{path}: the first line holds numbers; it must hold the columns' names")
-    if twice := sorted({str(name) for name in names if names.count(name) > 1}):
-        raise PyrovaeError(f"{path}: the header names {', '.join(twice)} twice; every column needs a name of its own")
-
     if "" in names:
         raise PyrovaeError(
             f"{path}: column {names.index('') + 1} has no name in the header; name it, or take it out if it only "
             "numbers the rows: pandas leaves it out with to_csv(index=False)"
         )
+    if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+        raise PyrovaeError(f"{path}: the header names {', '.join(twice)} twice; every column needs a name of its own")
 
 
 def _is_number(name: Any) -> bool:

@@ -109,7 +109,7 @@ def test_a_table_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert table(place, label="kind").name == load(place, label="kind").name == "t.csv"
     for absent in (Path("absent.csv"), "absent.csv"):
         for read in (load, table):
-            with pytest.raises(PyrovaeError, match="absent.csv"):
+            with pytest.raises(PyrovaeError, match=r"absent\.csv"):
                 read(absent)
     with pytest.raises(PyrovaeError, match="unknown data set 'absent'"):
         load(Path("absent"))
@@ -120,6 +120,7 @@ BAD: dict[str, tuple[str, str]] = {
     "header alone": ("a,b\n", "no rows below the header"),
     "no header": ("1,2\n3,4\n", "the first line holds numbers; it must hold the columns' names"),
     "no name": (",a\n0,1\n1,2\n", r"column 1 has no name in the header.*to_csv\(index=False\)"),
+    "no names": (",a,\n0,1,2\n1,2,3\n", "column 1 has no name in the header"),
     "no last name": ("a,b,\n1,2,3\n2,3,4\n", "column 3 has no name in the header"),
     "twice": ("a,a\n1,2\n", "names a twice"),
     "short row": ("a,b\n1,2\n3\n4,5\n", "no value in row 2 of the column 'b'"),
