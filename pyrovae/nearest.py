@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pyrovae.errors import PyrovaeError
 
-NEAR = 0.5  # of letters in common: x_val is near x_validation
+NEAR = 0.55  # difflib's ratio, of letters in common: x_val is still near x_validation, and bta no longer near t
 
 
 def nearest(name: str, known: Iterable[str], *, where: str = "") -> str:

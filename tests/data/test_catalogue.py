@@ -45,7 +45,7 @@ def test_unknown_name(wrong: str, nearest: str) -> None:
 
 
 def test_unknown_name_that_is_near_to_none() -> None:
-    with pytest.raises(PyrovaeError, match="'zzz': known names: 20newsgroups, adbench"):
+    with pytest.raises(PyrovaeError, match="'zzz'; known names: 20newsgroups, adbench"):
         load("zzz")
 
 

@@ -147,7 +147,7 @@ def test_a_uci_table(banknote: Path, tmp_path: Path) -> None:
         assert torch.equal(split.x, torch.stack([i, i % 7, -i, i * i], 1)) and torch.equal(split.labels, (i % 2).long())
     standard = load("uci/banknote", root=tmp_path)
     torch.testing.assert_close(
-        standard.restore(standard.test.x), load("uci/banknote", root=tmp_path, standardize=False).test.x.double()
+        standard.restore(standard.test.x).float(), load("uci/banknote", root=tmp_path, standardize=False).test.x
     )
     assert verify("uci/banknote", root=tmp_path) == {str(banknote): uci_tables.UCI["banknote"].file.checksum}
 
