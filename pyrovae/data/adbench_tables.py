@@ -1,17 +1,14 @@
 """Tables of ADBench, for the detection of anomalies."""
 
-import os
-
 import numpy as np
 
 from pyrovae.data import files
+from pyrovae.data.files import Root
 from pyrovae.data.npy import check_array, parse_npz
 from pyrovae.data.partition import Share
 from pyrovae.data.pixels import digest
 from pyrovae.data.splits import Data
 from pyrovae.data.tables import TEST, VALIDATION, split_table
-
-Root = str | os.PathLike[str] | None
 
 ADBENCH = {  # name: (file, N, D, sha256)
     "annthyroid": ("2_annthyroid", 7200, 6, "e738f7c58a8740d2c4aac4c71ff49ce5e1d1aa16f44178135fc9c09df05fad1b"),

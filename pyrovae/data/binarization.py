@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pyrovae.data.unknown import check_known
+from pyrovae.nearest import check_known
 
 BINARIZATIONS = ("dynamic", "static", "none")
 

@@ -1,11 +1,10 @@
 """The digits that come with scikit-learn: nothing to download."""
 
-import os
-
 import torch
 from torch import Tensor
 
 from pyrovae.data.binarization import check_binarization
+from pyrovae.data.files import Root
 from pyrovae.data.partition import Share, shuffled
 from pyrovae.data.pixels import digest, image_data
 from pyrovae.data.splits import Data
@@ -17,7 +16,7 @@ def digits(
     seed: int = 0,
     validation: Share = 200,
     test: Share = 400,
-    root: str | os.PathLike[str] | None = None,
+    root: Root = None,
     download: bool = True,
 ) -> Data:
     """1,797 handwritten digits, x of shape (N, 1, 8, 8), split by a seeded permutation into 1,197/200/400.

@@ -1,7 +1,6 @@
 """Images from single files: static MNIST, OMNIGLOT-28 (reconstructed) and the Frey faces."""
 
 import io
-import os
 
 import numpy as np
 import torch
@@ -9,13 +8,12 @@ import torch
 from pyrovae.data import files
 from pyrovae.data.amat import parse
 from pyrovae.data.binarization import check_binarization
+from pyrovae.data.files import Root
 from pyrovae.data.npy import check_array, parse_npz
 from pyrovae.data.partition import Share, held_out, shuffled
 from pyrovae.data.pixels import as_grey, digest, image_data
 from pyrovae.data.splits import Data
 from pyrovae.errors import PyrovaeError
-
-Root = str | os.PathLike[str] | None
 
 BITS = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
 BITS_FILES = {  # the sha256 of the text, whether it lies there gzip-compressed or not

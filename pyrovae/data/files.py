@@ -12,7 +12,8 @@ from typing import NamedTuple
 from pyrovae.data.download import WAY_OUT, fetch
 from pyrovae.errors import PyrovaeError
 
-Root = str | os.PathLike[str] | None
+Place = str | os.PathLike[str]  # of a file or folder
+Root = Place | None
 
 
 def as_it_is(raw: bytes, name: str) -> bytes:

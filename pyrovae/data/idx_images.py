@@ -1,11 +1,10 @@
 """MNIST and Fashion-MNIST, from the IDX files that torchvision knows."""
 
-import os
-
 from torch import Tensor
 
 from pyrovae.data import files
 from pyrovae.data.binarization import check_binarization
+from pyrovae.data.files import Root
 from pyrovae.data.idx import parse_gz
 from pyrovae.data.partition import Share, held_out
 from pyrovae.data.pixels import as_grey, digest, image_data
@@ -22,7 +21,7 @@ def mnist(
     binarization: str = "dynamic",
     seed: int = 0,
     validation: Share = 10_000,
-    root: str | os.PathLike[str] | None = None,
+    root: Root = None,
     download: bool = True,
 ) -> Data:
     """MNIST, x of shape (N, 1, 28, 28), split 50,000/10,000/10,000.
@@ -51,7 +50,7 @@ def fashion_mnist(
     binarization: str = "dynamic",
     seed: int = 0,
     validation: Share = 10_000,
-    root: str | os.PathLike[str] | None = None,
+    root: Root = None,
     download: bool = True,
 ) -> Data:
     """Fashion-MNIST: shapes, splits, options and errors as for :func:`mnist`.
@@ -72,7 +71,7 @@ def _load(
     seed: int,
     validation: Share,
     *,
-    root: files.Root,
+    root: Root,
     download: bool,
 ) -> Data:
     check_binarization(binarization)

@@ -1,4 +1,4 @@
-"""Image files, of any of PIL's formats, as tensors."""
+"""Image files, of the formats that hold pixels, as tensors."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +12,16 @@ from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
 
+FORMATS = {  # PIL reads many more, some through programs of others (Ghostscript), some that are no images (HDF5)
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".pbm", ".pgm", ".ppm", ".pnm"),
+}
+SUFFIXES = frozenset(suffix for each in FORMATS.values() for suffix in each)
 GREY = ("1", "L", "LA")  # PIL's modes of images without colour
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 ORIENTATION = 0x0112  # the Exif tag by which cameras say how to turn an image
@@ -34,12 +44,6 @@ def as_size(size: int | Sequence[int]) -> tuple[int, int]:
     if len(sides) != 2 or min(sides) < 1:
         raise PyrovaeError(f"size={size}: an int, or (H, W), of at least 1")
     return sides[0], sides[1]
-
-
-def suffixes() -> set[str]:
-    """The suffixes of files that PIL can read."""
-    Image.init()
-    return {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
 
 
 def header(path: Path) -> Header:
@@ -65,13 +69,21 @@ def _whole(path: Path) -> Iterator[None]:
 
 
 def fitted(image: Image.Image, size: tuple[int, int], channels: int) -> Tensor:
-    """A PIL image as (channels, *size) uint8."""
-    converted = image.convert("L" if channels == 1 else "RGB")
+    """A PIL image as (channels, *size) uint8, on white where it is transparent."""
+    converted = _opaque(image).convert("L" if channels == 1 else "RGB")
     height, width = size
     if converted.size != (width, height):
         converted = ImageOps.fit(converted, (width, height), method=Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(converted, dtype=np.uint8))
     return pixels.reshape(height, width, channels).permute(2, 0, 1).contiguous()
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The image on white paper: the colour below what is transparent is none that anybody sees, mostly black."""
+    if not image.has_transparency_data:
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
 
 
 def stacked(images: Iterable[Tensor]) -> Tensor:
@@ -97,7 +109,7 @@ def common_size(paths: Sequence[Path], headers: Sequence[Header]) -> tuple[int, 
 
 def _opened(path: Path) -> Image.Image:
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=list(FORMATS))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PyrovaeError(f"{path}: not an image ({error}); replace it or take it out of the folder") from error
     if image.mode in DEEP:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from pyrovae.data import files
 from pyrovae.data.catalogue import ENTRIES, Entry, names
 from pyrovae.data.torchvision_images import UNREADABLE, checksums, found, source_page
-from pyrovae.data.unknown import check_known
 from pyrovae.errors import PyrovaeError
+from pyrovae.nearest import check_known
 
 
 class Listed(NamedTuple):

@@ -6,15 +6,16 @@ from typing import Any
 
 from pyrovae.data import own
 from pyrovae.data.catalogue import ENTRIES, names
+from pyrovae.data.files import Place, Root
 from pyrovae.data.splits import Data
-from pyrovae.data.unknown import check_known
 from pyrovae.errors import PyrovaeError
+from pyrovae.nearest import unknown
 
 COMMON = ("seed", "root", "download")  # accepted by every data set, so that all are called alike
 
 
 def load(
-    name: str = "digits",
+    name: Place = "digits",
     *,
     binarization: str | None = None,
     standardize: bool | None = None,
@@ -24,7 +25,7 @@ def load(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     label: str | None = None,
-    root: str | os.PathLike[str] | None = None,
+    root: Root = None,
     download: bool = True,
 ) -> Data:
     """Load a data set by name, or your own by path; an option that is None is as usual for the data set.
@@ -56,10 +57,10 @@ def load(
         PyrovaeError: an unknown name (the nearest names are given); an option that this data set has no use for; a
             split that would be empty; a file that is absent, altered or malformed.
     """
+    name = os.fspath(name)
     loader = ENTRIES[name].load if name in ENTRIES else own.reader(name)
     if loader is None:
-        check_known("data set", name, names())
-        raise AssertionError  # check_known has raised
+        raise unknown("data set", name, names())
     options = {
         "binarization": binarization, "standardize": standardize, "validation": validation, "test": test,
         "size": size, "channels": channels, "label": label,

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from pyrovae.data import image_files
 from pyrovae.data.binarization import check_binarization
+from pyrovae.data.files import Place
 from pyrovae.data.partition import OFFICIAL, Share, completed
-from pyrovae.data.pixels import as_grey, digest, image_data, is_bits
+from pyrovae.data.pixels import digest, image_data, in_unit_interval, is_bits
 from pyrovae.data.splits import Data
 from pyrovae.errors import PyrovaeError
 
@@ -22,7 +23,7 @@ class Listed(NamedTuple):
 
 
 def images(
-    folder: Path,
+    folder: Place,
     *,
     binarization: str | None = None,
     seed: int = 0,
@@ -31,7 +32,9 @@ def images(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
 ) -> Data:
-    """A folder of images, x of shape (N, C, H, W), uint8 values divided by 255.
+    """A folder of images, x of shape (N, C, H, W), uint8 values divided by 255, or 0 and 1 as they are.
+
+    What is transparent is shown on white. The formats are PNG, JPEG, WebP, BMP, GIF, TIFF and PBM, PGM, PPM.
 
     ``folder/*.png`` has no labels, ``folder/cat/*.png`` takes them from the names of the sub-folders. Sub-folders
     ``train`` and, where there are such, ``validation`` and ``test``, each in one of these two forms, are the splits;
@@ -46,9 +49,12 @@ def images(
         channels: 1 or 3; by default 1 where all images are grey.
 
     Raises:
-        PyrovaeError: no images; images of different sizes where no ``size`` is given; a file that is no whole image;
-            images beside sub-folders with images; classes that differ between splits; an empty split.
+        PyrovaeError: no such folder; no images; images of different sizes where no ``size`` is given; a file that is
+            no whole image; images beside sub-folders with images; classes that differ between splits; an empty split.
     """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise PyrovaeError(f"{folder}: there is no such folder (from {Path.cwd()})")
     if channels not in (None, 1, 3):
         raise PyrovaeError(f"channels={channels}: images have 1 channel, grey, or 3, red, green and blue")
     shape = None if size is None else image_files.as_size(size)
@@ -62,22 +68,20 @@ def images(
     labels = {name: _labels(folder / name, part, classes) for name, part in parts.items()}
     pixels = dict(zip(parts, _read(list(parts.values()), shape, channels), strict=True))
     fingerprint = digest(*pixels.values(), *labels.values(), "\n".join(classes).encode())
-    x = {name: as_grey(part) for name, part in pixels.items()}
     generator = torch.Generator("cpu").manual_seed(seed)
-    split_x, split_labels = completed(x, labels, validation=validation, test=test, generator=generator)
+    split_x, split_labels = completed(pixels, labels, validation=validation, test=test, generator=generator)
+    grey = in_unit_interval(split_x)
     return image_data(
-        folder.resolve().name, split_x, split_labels,
-        binarization=binarization or ("static" if all(map(is_bits, x.values())) else "none"), seed=seed,
+        folder.resolve().name, grey, split_labels,
+        binarization=binarization or ("static" if all(map(is_bits, grey)) else "none"), seed=seed,
         generator=generator, classes=classes, fingerprint=fingerprint,
     )  # fmt: skip
 
 
 def _listed(folder: Path) -> Listed:
-    known = image_files.suffixes()
-
     def here(place: Path) -> list[Path]:
-        found = (path for path in place.iterdir() if path.suffix.lower() in known and not path.name.startswith("."))
-        return sorted(path for path in found if path.is_file())
+        found = (path for path in place.iterdir() if path.suffix.lower() in image_files.SUFFIXES)
+        return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
     flat = here(folder)
     inside = {place.name: here(place) for place in sorted(folder.iterdir()) if place.is_dir()}

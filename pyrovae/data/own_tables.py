@@ -1,24 +1,28 @@
 """A CSV or TSV file of one's own."""
 
 import io
+import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pyrovae.data.files import read_bytes
+from pyrovae.data.files import Place, read_bytes
+from pyrovae.data.labels import complete, encoded
 from pyrovae.data.npy import Array
 from pyrovae.data.partition import Share
 from pyrovae.data.pixels import digest
 from pyrovae.data.splits import Data
 from pyrovae.data.tables import TEST, VALIDATION, split_table
-from pyrovae.data.unknown import check_known
 from pyrovae.errors import PyrovaeError
+from pyrovae.nearest import check_known
+
+_AS_TEXT = {"dtype": str, "keep_default_na": False}  # pandas else reads NA, None and the like as missing
 
 
 def table(
-    path: Path,
+    path: Place,
     *,
     standardize: bool = True,
     seed: int = 0,
@@ -33,49 +37,40 @@ def table(
             see ``Data.log_jacobian``.
         seed: of the permutation that splits the rows.
         validation, test: how many rows are held out; a float is a fraction of all.
-        label: the column that is the label, of whole numbers or text; no labels where None.
+        label: the column that is the label, of whole numbers or text; no labels where None. A text is a class as it
+            is written, "NA" and "None" too; only an empty field is missing.
 
     Raises:
         PyrovaeError: a file that is not such a table: no header, rows of unequal length, missing values, text in a
-            column, an infinity; an unknown label; a constant column; a split that would be empty.
+            column, an infinity; a column without a name; an unknown or missing label; a constant column; values that
+            float32 cannot hold where nothing is standardised; a split that would be empty.
     """
+    path = Path(path).expanduser()
     raw = read_bytes(path)
     frame = _frame(path, raw)
     codes: Array | None = None
     classes: tuple[str, ...] = ()
     if label is not None:
         check_known(f"column of {path.name}", label, list(frame.columns))
-        codes, classes = encoded(f"{path}, column {label}", frame.pop(label).to_numpy())
+        codes, classes = encoded(complete(f"{path}, column {label}", _labels(path, raw, frame.pop(label))))
     _check_numbers(path, frame)
+    columns = tuple(frame.columns)
     return split_table(
-        path.name, frame.to_numpy(dtype=np.float64), codes, columns=tuple(frame.columns), classes=classes,
-        standardize=standardize, seed=seed, validation=validation, test=test, fingerprint=digest(raw),
+        path.name, frame.to_numpy(dtype=np.float64), codes, columns=columns, classes=classes, standardize=standardize,
+        seed=seed, validation=validation, test=test, fingerprint=digest(raw, json.dumps([columns, label]).encode()),
     )  # fmt: skip
-
-
-def encoded(where: str, values: Array) -> tuple[Array, tuple[str, ...]]:
-    """Labels as codes 0, 1, ... (N,) int64, and the names of the classes in order.
-
-    Raises:
-        PyrovaeError: real numbers, which are not classes.
-    """
-    if values.dtype.kind == "f" and (values % 1 != 0).any():
-        raise PyrovaeError(f"{where}: holds real numbers, and a label is one of a few classes: leave it a column of x")
-    values = values.astype(np.int64) if values.dtype.kind == "f" else values
-    classes, codes = np.unique(values if values.dtype.kind in "iubU" else values.astype(str), return_inverse=True)
-    return codes.reshape(-1).astype(np.int64), tuple(str(name) for name in classes)
 
 
 def _frame(path: Path, raw: bytes) -> Any:
     """The table, with every row as long as the header."""
     import pandas
 
-    options: dict[str, Any] = {"sep": "\t" if path.suffix.lower() == ".tsv" else ",", "skipinitialspace": True}
+    form = _form(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)  # rows that would be cut to the header's length
-            header = pandas.read_csv(io.BytesIO(raw), header=None, nrows=1, dtype=str, **options)
-            frame = pandas.read_csv(io.BytesIO(raw), index_col=False, low_memory=False, **options)
+            header = pandas.read_csv(io.BytesIO(raw), header=None, nrows=1, **_AS_TEXT, **form)
+            frame = pandas.read_csv(io.BytesIO(raw), index_col=False, low_memory=False, **form)
     except (ValueError, pandas.errors.ParserWarning) as error:  # ParserError, EmptyDataError, UnicodeDecodeError
         reason = " ".join(str(error).split())
         raise PyrovaeError(f"{path}: not a table whose rows are all as long as its header ({reason})") from error
@@ -86,9 +81,28 @@ def _frame(path: Path, raw: bytes) -> Any:
     return frame
 
 
+def _form(path: Path) -> dict[str, Any]:
+    return {"sep": "\t" if path.suffix.lower() == ".tsv" else ",", "skipinitialspace": True}
+
+
+def _labels(path: Path, raw: bytes, column: Any) -> Array:
+    """The column of labels: numbers as they were read, NaN where one is missing; texts as they are written."""
+    import pandas
+
+    if column.dtype.kind in "iufb" and not column.isna().all():
+        return np.asarray(column.to_numpy())
+    written = pandas.read_csv(io.BytesIO(raw), usecols=[column.name], index_col=False, **_AS_TEXT, **_form(path))
+    return np.asarray(written[column.name].to_numpy(dtype=str))
+
+
 def _check_header(path: Path, names: list[Any]) -> None:
     if all(_is_number(name) for name in names):
         raise PyrovaeError(f"{path}: the first line holds numbers; it must hold the columns' names")
+    if "" in names:
+        raise PyrovaeError(
+            f"{path}: column {names.index('') + 1} has no name in the header; name it, or take it out if it only "
+            "numbers the rows: pandas leaves it out with to_csv(index=False)"
+        )
     if twice := sorted({str(name) for name in names if names.count(name) > 1}):
         raise PyrovaeError(f"{path}: the header names {', '.join(twice)} twice; every column needs a name of its own")
 

@@ -63,6 +63,8 @@ def completed(
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """The three splits, those that are not among the given ones held out of the training data, a tenth where None.
 
+    The training rows come in an order drawn from ``generator``.
+
     Raises:
         PyrovaeError: a share of a split that is given already; a split that would be empty.
     """
@@ -80,11 +82,15 @@ def completed(
 
 
 def _indices(total: int, shares: Mapping[str, Share], generator: torch.Generator) -> dict[str, Tensor]:
-    """Which rows of the given training data become the training split and the splits with shares."""
+    """Which rows of the given training data become the training split and the splits with shares.
+
+    The training rows are permuted in any case: files often have them class by class, and what starts at the first
+    training data, such as pseudo-inputs, would then start at one class.
+    """
     if len(shares) == 2:
         return dict(zip(OFFICIAL, shuffled(total, **shares, generator=generator), strict=True))
     for name, share in shares.items():
         count = rows(name, share, total)
         kept, held = torch.randperm(total, generator=generator, device="cpu").split([total - count, count])
         return {"train": kept, name: held}
-    return {}
+    return {"train": torch.randperm(total, generator=generator, device="cpu")}

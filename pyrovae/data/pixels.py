@@ -17,6 +17,12 @@ def as_grey(pixels: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
+def in_unit_interval(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Pixels as float32 in [0, 1]: floats as they are, uint8 divided by 255, or as bits where no part exceeds 1."""
+    bits = all(part.max() <= 1 for part in parts)  # 1 of 255 is no grey anybody sees: it stands for white
+    return [part.float() if bits else as_grey(part) for part in parts]
+
+
 def image_data(
     name: str,
     x: Triple,

@@ -1,6 +1,7 @@
 """What a data set is: three splits, and how one observation of them is drawn."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,8 +13,8 @@ from torch.nn.functional import one_hot
 
 from pyrovae.data.binarization import check_binarization
 from pyrovae.data.standardization import Standardization
-from pyrovae.data.unknown import check_known
 from pyrovae.errors import PyrovaeError
+from pyrovae.nearest import check_known
 
 KINDS = ("images", "table", "tokens", "counts")
 
@@ -30,6 +31,20 @@ def check_counts(where: str, *, data: int, labels: int, noun: str = "images") ->
     """Raise PyrovaeError unless every datum has its label."""
     if data != labels:
         raise PyrovaeError(f"{where}: {data} {noun} but {labels} labels; they do not belong together")
+
+
+def check_alike(where: str, x: Mapping[str, Tensor]) -> None:
+    """Raise PyrovaeError unless the x of all splits have one event shape and one dtype."""
+    first = x["train"]
+    for name, other in x.items():
+        if (other.shape[1:], other.dtype) != (first.shape[1:], first.dtype):
+            raise PyrovaeError(
+                f"{where}: a datum is {_form(first)} in train and {_form(other)} in {name}; the splits must be alike"
+            )
+
+
+def _form(x: Tensor) -> str:
+    return f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape[1:])}"
 
 
 # eq=False: comparing tensors field by field raises, so two data sets are equal when they are the same object.
@@ -51,8 +66,9 @@ class Data:
     evaluation. Under "static" all three are observations, drawn once; under "none" all three are what was read.
 
     Raises:
-        PyrovaeError: an unknown binarization or kind; a split whose data and labels differ in number, or that has
-            labels where another has none; a label outside ``0 .. num_classes - 1``.
+        PyrovaeError: an unknown binarization or kind; splits of different shapes or dtypes; a split whose data and
+            labels differ in number, or that has labels where another has none; a label outside
+            ``0 .. num_classes - 1``.
     """
 
     name: str
@@ -71,6 +87,7 @@ class Data:
     def __post_init__(self) -> None:
         check_binarization(self.binarization)
         check_known("kind of data", self.kind, KINDS)
+        check_alike(self.name, {key: split.x for key, split in self.splits.items()})
         for key, split in self.splits.items():
             self._check_labels(f"{self.name}, {key}", split)
 
@@ -128,7 +145,10 @@ class Data:
         return (x if x.is_floating_point() else x.float()).mean(0)
 
     def restore(self, x: Tensor) -> Tensor:
-        """x (..., *event_shape), data or samples, in the data's own units: ``x * scale + loc`` where standardised."""
+        """x (..., *event_shape), data or samples, in the data's own units.
+
+        Where standardised that is ``x * scale + loc``, in float64; else x itself.
+        """
         return x if self.standardization is None else self.standardization.restore(x)
 
     def draw(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
+from pyrovae.precision import float64
 
 
 class Standardization(NamedTuple):
@@ -27,9 +28,9 @@ class Standardization(NamedTuple):
         return ((x.double() - self.loc) / self.scale).to(x.dtype)
 
     def restore(self, x: Tensor) -> Tensor:
-        """From the model's units to the data's own."""
-        loc, scale = self.loc.to(x.device, x.dtype), self.scale.to(x.device, x.dtype)
-        return x * scale + loc
+        """From the model's units to the data's own, in float64: float32 would round beside a large loc."""
+        x = float64(x)
+        return x * self.scale.to(x.device) + self.loc.to(x.device)
 
 
 def standardization(train: Tensor, columns: Sequence[str]) -> Standardization:
@@ -39,7 +40,7 @@ def standardization(train: Tensor, columns: Sequence[str]) -> Standardization:
         PyrovaeError: a column that is constant there: its density is a point mass, and no scale standardises it.
     """
     loc, scale = train.double().mean(0), train.double().std(0, correction=0)
-    constant = scale == 0
+    constant = (train == train[0]).all(0)  # the scale may be a rounding error
     if constant.any():
         names = ", ".join(str(columns[i]) for i in constant.nonzero().flatten())
         raise PyrovaeError(

@@ -12,7 +12,9 @@ from pyrovae.data.partition import Share, shuffled
 from pyrovae.data.pixels import Triple
 from pyrovae.data.splits import Data, Split
 from pyrovae.data.standardization import standardization
+from pyrovae.errors import PyrovaeError
 
+ROUNDING = 1e-4  # of a column's standard deviation; float32 has seven digits
 VALIDATION, TEST = 0.1, 0.2  # the usual shares of a table without official splits
 
 
@@ -27,14 +29,32 @@ def table_data(
     seed: int,
     fingerprint: str,
 ) -> Data:
-    """Splits of a table, each (N, D) float64, standardised by the training split where ``standardize``."""
+    """Splits of a table, each (N, D) float64, standardised by the training split where ``standardize``.
+
+    Raises:
+        PyrovaeError: a column that is constant in the training split; without standardising, one that float32, in which
+            programs compute, cannot hold.
+    """
     units = standardization(x[0], columns) if standardize else None
+    if units is None:
+        _check_held(torch.cat(list(x)), columns)
     model = [(part if units is None else units.apply(part)).float() for part in x]
     train, validation, test = map(Split, model, labels)
     return Data(
         name, train, validation, test, "none", seed, fingerprint,
         kind="table", classes=tuple(classes), columns=tuple(columns), standardization=units,
     )  # fmt: skip
+
+
+def _check_held(x: Tensor, columns: Sequence[str]) -> None:
+    error = (x.float().double() - x).abs().amax(0)
+    lost = (error > ROUNDING * x.std(0, correction=0)) & (x != x[0]).any(0) | error.isinf()
+    if lost.any():
+        names = ", ".join(str(columns[i]) for i in lost.nonzero().flatten())
+        raise PyrovaeError(
+            f"float32 rounds values away: {names}; they vary little against their size. Subtract an offset from such "
+            "columns, or leave out standardize=False"
+        )
 
 
 def split_table(

@@ -1,19 +1,17 @@
 """Text: Shakespeare as sequences of characters, 20 newsgroups as counts of words."""
 
 import io
-import os
 import zipfile
 
 import torch
 
 from pyrovae.data import files
 from pyrovae.data.bag_of_words import parse, parse_words
+from pyrovae.data.files import Root
 from pyrovae.data.partition import Share, held_out, sizes
 from pyrovae.data.pixels import digest
 from pyrovae.data.splits import Data, Split
 from pyrovae.errors import PyrovaeError
-
-Root = str | os.PathLike[str] | None
 
 SHAKESPEARE_FILE = files.Published(
     "tiny_shakespeare",

@@ -1,6 +1,5 @@
 """CIFAR-10, SVHN and CelebA, through torchvision's own loaders."""
 
-import os
 import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,15 +11,14 @@ from torch import Tensor
 
 from pyrovae.data.binarization import check_binarization
 from pyrovae.data.download import FAILURES, WAY_OUT, make_folder
-from pyrovae.data.files import cache, roots
+from pyrovae.data.files import Root, cache, roots
 from pyrovae.data.image_files import as_size, fitted, stacked
 from pyrovae.data.partition import Share, held_out
 from pyrovae.data.pixels import as_grey, digest, image_data
 from pyrovae.data.splits import Data
-from pyrovae.data.unknown import check_known
 from pyrovae.errors import PyrovaeError
+from pyrovae.nearest import check_known
 
-Root = str | os.PathLike[str] | None
 UNREADABLE = (*FAILURES, ValueError, LookupError, TypeError, EOFError, ImportError, pickle.UnpicklingError)
 PROBES = {"CIFAR10": "cifar-10-batches-py", "SVHN": "train_32x32.mat", "CelebA": "celeba"}  # whether it is there
 

@@ -1,18 +1,16 @@
 """Tables of the UCI machine learning repository."""
 
 import io
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pyrovae.data import files
+from pyrovae.data.files import Root
 from pyrovae.data.partition import Share
 from pyrovae.data.pixels import digest
 from pyrovae.data.splits import Data
 from pyrovae.data.tables import TEST, VALIDATION, split_table
 from pyrovae.errors import PyrovaeError
-
-Root = str | os.PathLike[str] | None
 
 
 class Uci(NamedTuple):

@@ -45,13 +45,13 @@ def test_unknown_name(wrong: str, nearest: str) -> None:
 
 
 def test_unknown_name_that_is_near_to_none() -> None:
-    with pytest.raises(PyrovaeError, match="'zzz': known names: 20newsgroups, adbench"):
+    with pytest.raises(PyrovaeError, match="'zzz'; known names: 20newsgroups, adbench"):
         load("zzz")
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])
 def test_unknown_binarization(name: str) -> None:
-    with pytest.raises(PyrovaeError, match="'dynamical': did you mean 'dynamic'"):
+    with pytest.raises(PyrovaeError, match="'dynamical'; did you mean 'dynamic'"):
         load(name, binarization="dynamical")
 
 

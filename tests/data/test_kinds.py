@@ -78,7 +78,7 @@ def test_inconsistent_data_are_refused() -> None:
         made(TABLE, torch.zeros(3).long(), kind="table")
     with pytest.raises(PyrovaeError, match="labels and names of classes"):
         made(TABLE, kind="table", classes=("a",))
-    with pytest.raises(PyrovaeError, match="'tabel': did you mean 'table'"):
+    with pytest.raises(PyrovaeError, match="'tabel'; did you mean 'table'"):
         made(TABLE, kind="tabel")
     with pytest.raises(PyrovaeError, match="labels and names of classes"):
         dataclasses.replace(load("digits"), test=Split(load("digits").test.x))
@@ -97,15 +97,32 @@ def test_standardisation_is_that_of_the_training_split() -> None:
     model = units.apply(TABLE)
     torch.testing.assert_close(model.mean(0), torch.zeros(2), atol=1e-6, rtol=0)
     torch.testing.assert_close(model.square().mean(0), torch.ones(2))
-    torch.testing.assert_close(units.restore(model), TABLE)
+    torch.testing.assert_close(units.restore(model), TABLE.double(), rtol=1e-6, atol=1e-5)
 
 
 def test_restore_takes_samples_of_any_shape_and_dtype() -> None:
     data = dataclasses.replace(KINDS["table"][0], standardization=standardization(TABLE, ["a", "b"]))
-    samples = torch.zeros(5, 7, 2, dtype=torch.float64)
+    samples = torch.zeros(5, 7, 2)
     assert torch.allclose(data.restore(samples), torch.tensor([7 / 3, 10.0], dtype=torch.float64))
     assert data.restore(samples).dtype == torch.float64
     assert "standardised, log-Jacobian" in repr(data) and data.describe()["standardized"] is True
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize("other", [torch.zeros(3, 1, 4, 5), torch.zeros(3, 16), torch.zeros(3, 1, 4, 4).double()])
+def test_splits_must_be_alike(part: str, other: torch.Tensor) -> None:
+    with pytest.raises(PyrovaeError, match=rf"mine: a datum is float32 \(1, 4, 4\) in train and .* in {part}"):
+        dataclasses.replace(KINDS["images"][0], **{part: Split(other)})  # type: ignore[arg-type]
+
+
+def test_restore_keeps_what_float32_would_round() -> None:
+    """A minute of seconds since 1970, which in float32 come in steps of 128."""
+    times = 1.6e9 + torch.arange(60.0).double()[:, None]
+    data = dataclasses.replace(
+        made(torch.zeros(60, 1), kind="table", columns=("t",)), standardization=standardization(times, ["t"])
+    )
+    model = data.standardization.apply(times).float()  # type: ignore[union-attr]
+    torch.testing.assert_close(data.restore(model), times, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e8 + 0.1])
@@ -114,3 +131,5 @@ def test_a_constant_column_is_refused_by_name(value: float) -> None:
     table[:, 1] = value
     with pytest.raises(PyrovaeError, match=r"constant in the training split: b;.*Leave such columns out"):
         standardization(table, ["a", "b"])
+    with pytest.raises(PyrovaeError, match="constant in the training split: b;"):
+        standardization(torch.full((1000, 1), value, dtype=torch.float64), ["b"])  # whose mean may be rounded

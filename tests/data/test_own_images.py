@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.distributions import constraints
 
-from pyrovae.data import load
+from pyrovae.data import images, load
 from pyrovae.data.image_files import ORIENTATION
 from pyrovae.errors import PyrovaeError
 
@@ -146,6 +146,58 @@ def test_black_and_white_pixels_are_bits(tmp_path: Path) -> None:
     data = load(str(tmp_path))
     assert data.binarization == "static" and data.support is constraints.boolean
     assert set(data.train.x.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "L"])
+def test_what_is_transparent_is_white(tmp_path: Path, kind: str) -> None:
+    """Black strokes on nothing: the pixels below transparency are black too, as most programs write them."""
+    stroke = np.zeros((4, 4), np.uint8)
+    stroke[1] = 255  # opaque
+    image, options = Image.new("LA", (4, 4)), {}
+    image.putalpha(Image.fromarray(stroke))
+    if kind in ("P", "L"):  # 0 stands for nothing, 1 for the stroke
+        image, options = Image.fromarray(stroke // 255), {"transparency": 0}
+        if kind == "P":
+            image.putpalette([0, 0, 0] * 2)
+    for i in range(3):
+        (image.convert(kind) if kind == "RGBA" else image).save(tmp_path / f"{i}.png", **options)
+    expected = torch.from_numpy(1 - stroke / 255).float()
+    for x in load(str(tmp_path), channels=1, test=1, validation=1).train.x:
+        torch.testing.assert_close(x[0], expected, atol=1 / 255, rtol=0)
+
+
+def test_a_half_transparent_pixel_is_half_white(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("RGBA", (2, 2), (200, 0, 0, 128)).save(tmp_path / f"{i}.png")
+    x = load(str(tmp_path), test=1, validation=1).train.x[0, :, 0, 0]
+    expected = torch.tensor([200, 0, 0]) / 255 * (128 / 255) + 1 - 128 / 255
+    torch.testing.assert_close(x, expected, atol=1 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("suffix", [".eps", ".ps", ".h5", ".fits", ".mpg", ".grib"])
+def test_only_formats_of_pixels_are_read(tmp_path: Path, suffix: str) -> None:
+    flat(tmp_path, 4)
+    (tmp_path / f"000{suffix}").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 6\n")
+    assert sum(len(split.x) for split in load(str(tmp_path)).splits.values()) == 4
+    (tmp_path / f"000{suffix}").rename(tmp_path / "z.png")  # nor by another name: PIL would call Ghostscript
+    with pytest.raises(PyrovaeError, match=r"z\.png: not an image"):
+        load(str(tmp_path))
+
+
+def test_a_folder_by_any_path(tmp_path: Path) -> None:
+    flat(tmp_path / "mine")
+    for place in (str(tmp_path / "mine"), tmp_path / "mine"):
+        assert images(place).name == load(place).name == "mine"
+    for absent in (str(tmp_path / "absent"), tmp_path / "mine" / "000.png"):
+        with pytest.raises(PyrovaeError, match="no such folder"):
+            images(absent)
+
+
+def test_pixels_0_and_1_are_bits(tmp_path: Path) -> None:
+    for i in range(6):
+        paint(tmp_path / f"{i}.png", pixels((4, 4), i) % 2)
+    data = load(str(tmp_path))
+    assert data.binarization == "static" and set(data.train.x.unique().tolist()) == {0.0, 1.0}
 
 
 def test_images_are_turned_as_the_camera_says(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_uci_table(banknote: Path, tmp_path: Path) -> None:
         assert torch.equal(split.x, torch.stack([i, i % 7, -i, i * i], 1)) and torch.equal(split.labels, (i % 2).long())
     standard = load("uci/banknote", root=tmp_path)
     torch.testing.assert_close(
-        standard.restore(standard.test.x), load("uci/banknote", root=tmp_path, standardize=False).test.x
+        standard.restore(standard.test.x).float(), load("uci/banknote", root=tmp_path, standardize=False).test.x
     )
     assert verify("uci/banknote", root=tmp_path) == {str(banknote): uci_tables.UCI["banknote"].file.checksum}
 
@@ -226,7 +226,7 @@ def test_the_list_says_what_is_there_and_reads_nothing(
 
 
 def test_verify(banknote: Path, tmp_path: Path) -> None:
-    with pytest.raises(PyrovaeError, match="'uci/banknot': did you mean 'uci/banknote'"):
+    with pytest.raises(PyrovaeError, match="'uci/banknot'; did you mean 'uci/banknote'"):
         verify("uci/banknot")
     with pytest.raises(PyrovaeError, match="download=False"):
         verify("uci/yeast", root=tmp_path)

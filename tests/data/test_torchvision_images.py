@@ -118,7 +118,7 @@ def test_celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(x, expected, atol=3 / 255, rtol=0)  # a .jpg is not exact
     assert loaded("celeba", root=tmp_path).num_classes == 0
     assert loaded("celeba", root=tmp_path, size=(5, 4)).event_shape == (3, 5, 4)
-    with pytest.raises(PyrovaeError, match="attribute of CelebA 'Smilin': did you mean 'Smiling'"):
+    with pytest.raises(PyrovaeError, match="attribute of CelebA 'Smilin'; did you mean 'Smiling'"):
         loaded("celeba", root=tmp_path, label="Smilin")
 
 
