@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pyrovae.cli.words import say
 from pyrovae.data import Listed, listing, names, verify
-from pyrovae.data.unknown import check_known
 from pyrovae.lines import aligned
+from pyrovae.nearest import check_known
 
 HEAD = ["name", "x", "train / validation / test", "checksum", "where"]
 

@@ -11,6 +11,7 @@ from pyrovae.data.splits import Data
 from pyrovae.errors import PyrovaeError
 
 READERS: dict[str, Callable[..., Data]] = {".csv": table, ".tsv": table, ".npy": arrays, ".npz": arrays}
+PATHLIKE = ("/", "./", "../", "~")
 KNOWN = "a folder of images, or a file .csv, .tsv, .npy or .npz"
 
 
@@ -23,7 +24,7 @@ def reader(name: str) -> Callable[..., Data] | None:
     path = Path(name).expanduser()
     if path.is_dir():
         return partial(images, path)
-    if path.exists() or path.suffix.lower() in READERS or name.startswith(("/", "./", "../", "~")):
+    if path.exists() or path.suffix.lower() in READERS or name.startswith(PATHLIKE) or name.endswith("/"):
         if not path.exists():
             raise PyrovaeError(f"{name}: there is no such file or folder (from {Path.cwd()})")
         if path.suffix.lower() not in READERS:
