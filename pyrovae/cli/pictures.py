@@ -125,7 +125,9 @@ def _latent_space(program: Any, data: Data, seed: int) -> Iterator[Picture]:
     from pyrovae import report
 
     some, few = (_spread(count, data.test.x, *data.test.given) for count in (ENCODED, STARTS))
-    labels = None if data.test.labels is None else _spread(ENCODED, data.test.labels)[0]
+    labels = None
+    if data.test.labels is not None:
+        labels = [data.classes[label] for label in _spread(ENCODED, data.test.labels)[0].tolist()]
     yield Picture(
         "latents", "Latent space", "The mean of q(z | x) of test data" + ("." if labels is None else ", by label."),
         _always(seed, program, lambda: report.latents(program, *some, labels=labels)),
