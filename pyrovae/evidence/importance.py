@@ -213,7 +213,7 @@ def _float64_device(rows: list[Tree]) -> torch.device:
 
 def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
     """The log-Jacobian as (N,) float64 on the CPU."""
-    value = torch.as_tensor(log_jacobian, dtype=torch.float64).cpu()
+    value = torch.as_tensor(log_jacobian, dtype=torch.float64, device="cpu")
     if value.shape not in ((), (size,)) or not value.isfinite().all():
         raise PyrovaeError(
             f"log_jacobian must be a finite number, or one for each of the {size} data, (N,); got "
