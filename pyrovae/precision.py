@@ -1,13 +1,15 @@
-"""Which precision to compute in: float64 for what is reported, the fastest true float32 products for training."""
+"""Which precision to compute in: float64 for what is reported, float32 for training, bfloat16 layers by choice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 EXACT = 2e-6  # relative error of a float32 product of this size; bfloat16 gives about 1e-3
 
@@ -47,3 +49,33 @@ def float32_matmul(device: torch.device) -> Iterator[None]:
     """The fastest matrix products that are true float32 on ``device``; the setting is put back afterwards."""
     with _setting("medium" if device.type == "cpu" and fast_is_exact() else "highest"):
         yield
+
+
+@contextmanager
+def bfloat16_layers() -> Iterator[None]:
+    """Linear layers and convolutions on float32 tensors multiply in bfloat16, forwards and backwards.
+
+    Their results are float32 again before the bias is added, so whatever comes after (activations, densities, sums)
+    is computed in float32, and so are other matrix products, such as those inside a density. Autocast, in
+    contrast, would hand bfloat16 parameters to the distributions.
+    """
+    with _BFloat16Layers():
+        yield
+
+
+class _BFloat16Layers(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in _LAYERS or args[0].dtype != torch.float32:
+            return func(*args, **(kwargs or {}))
+        return _rounded(func, *args, **(kwargs or {}))
+
+
+def _rounded(layer: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any) -> Tensor:
+    y = layer(x.bfloat16(), weight.bfloat16(), None, *args).float()
+    if bias is None or layer is nn.functional.linear:
+        return y if bias is None else y + bias
+    return y + bias.reshape(-1, *[1] * (weight.dim() - 2))
+
+
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+_LAYERS = {nn.functional.linear, *(getattr(nn.functional, name) for name in _CONVOLUTIONS)}

@@ -18,7 +18,7 @@ from pyrovae.data.observed import observed_digest
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence, log_marginal
 from pyrovae.training import Run, fit
-from pyrovae.training.fit import Callback
+from pyrovae.training.trainer import Callback
 
 
 class Experiment:

@@ -14,8 +14,8 @@ from pyrovae.cli.pictures import drawn, of_training
 from pyrovae.cli.words import say
 from pyrovae.data import Data
 from pyrovae.training import Run
-from pyrovae.training.fit import Callback
 from pyrovae.training.progress import Lines, duration, skipped
+from pyrovae.training.trainer import Callback
 
 
 def train(experiment: Experiment, *, name: str, directory: str | None) -> Path:

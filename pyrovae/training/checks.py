@@ -44,7 +44,8 @@ def check_observations(data: Source, terms: LogTerms) -> None:
     Raises:
         PyrovaeError: with the name of the site, and what would mend it.
     """
-    batches = data.batches(CHUNK, shuffle=False) if isinstance(data, Resident) else [data.probe(CHUNK)]
+    resident = isinstance(data, Resident)
+    batches = map(data.observe, data.feeds(CHUNK, shuffle=False)) if resident else [data.probe(CHUNK)]
     for batch in batches:
         observed = trees.named("x", batch[0])
         for name, site in terms.observed.items():

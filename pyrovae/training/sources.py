@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from pyrovae import trees
@@ -15,10 +16,15 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.trees import Tree
 
 Batch = tuple[Tree, ...]  # (x, *given)
+Feed = tuple[Tree, ...]  # what a step is given to make its batch of: row numbers, or the rows themselves
 
 
 class Source(Protocol):
-    """Batches for one epoch after another."""
+    """Batches for one epoch after another.
+
+    ``feeds`` brings what changes from step to step, and ``observe`` makes a batch of it, with tensor operations only:
+    the selection of rows and the drawing of observations are a part of the step, and are traced with it.
+    """
 
     @property
     def num_data(self) -> int | None:
@@ -27,8 +33,15 @@ class Source(Protocol):
     def num_batches(self, batch_size: int) -> int | None:
         """How many batches an epoch has; None for a stream that does not say."""
 
-    def batches(self, batch_size: int, *, shuffle: bool) -> Iterator[Batch]:
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What ``observe`` reads besides the feed."""
+
+    def feeds(self, batch_size: int, *, shuffle: bool) -> Iterator[Feed]:
         """One epoch, on the device; the last batch may be smaller."""
+
+    def observe(self, feed: Feed) -> Batch:
+        """The batch of a feed; a pure function of tensors."""
 
     def probe(self, count: int) -> Batch:
         """The first ``count`` rows, as a training step would see them."""
@@ -48,17 +61,22 @@ class Resident:
     def num_batches(self, batch_size: int) -> int:
         return -(-self.num_data // batch_size)
 
-    def batches(self, batch_size: int, *, shuffle: bool) -> Iterator[Batch]:
+    @property
+    def tensors(self) -> list[Tensor]:
+        return trees.leaves(self.rows)
+
+    def feeds(self, batch_size: int, *, shuffle: bool) -> Iterator[Feed]:
         size, device = trees.num_data(*self.rows), trees.leaves(self.rows)[0].device
         order = torch.randperm(size, device=device) if shuffle else torch.arange(size, device=device)
         for index in order.split(batch_size):
-            yield self._observe(trees.rows(self.rows, index))
+            yield (index,)
+
+    def observe(self, feed: Feed) -> Batch:
+        x, *given = trees.rows(self.rows, feed[0])
+        return (self.draw(x), *given)
 
     def probe(self, count: int) -> Batch:
-        return self._observe(trees.rows(self.rows, slice(0, count)))
-
-    def _observe(self, batch: Batch) -> Batch:
-        return (self.draw(batch[0]), *batch[1:])
+        return self.observe((slice(0, count),))
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,7 @@ class Streamed:
     device: torch.device
     dtype: torch.dtype | None
     num_data = None  # the loader alone knows
+    tensors: list[Tensor] = field(default_factory=list)
 
     def num_batches(self, batch_size: int) -> int | None:
         try:
@@ -77,17 +96,19 @@ class Streamed:
         except TypeError:
             return None
 
-    def batches(self, batch_size: int, *, shuffle: bool) -> Iterator[Batch]:
+    def feeds(self, batch_size: int, *, shuffle: bool) -> Iterator[Feed]:
         for item in self.loader:
-            x, *given = as_batch(item, self.dtype)
-            batch = (trees.to(x, self.device), *(trees.to(g, self.device) for g in given))
-            yield (self.draw(batch[0]), *batch[1:])
+            yield tuple(trees.to(tree, self.device) for tree in as_batch(item, self.dtype))
+
+    def observe(self, feed: Feed) -> Batch:
+        x, *given = feed
+        return (self.draw(x), *given)
 
     def probe(self, count: int) -> Batch:
-        first = next(self.batches(count, shuffle=False), None)
+        first = next(self.feeds(count, shuffle=False), None)
         if first is None:
             raise PyrovaeError("the DataLoader gives no batch: the data are empty")
-        return tuple(trees.rows(tree, slice(0, count)) for tree in first)
+        return self.observe(tuple(trees.rows(tree, slice(0, count)) for tree in first))
 
 
 def identity(x: Tree) -> Tree:

@@ -1,93 +1,96 @@
-"""One optimizer step, guarded: no host synchronisation and no branch on a tensor's value."""
+"""One step of training as a function of tensors, so that it can be run as it stands or traced and compiled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 
-from pyrovae.errors import PyrovaeError
+from pyrovae.gradients import Estimate
+from pyrovae.objectives import Objective
+from pyrovae.training.optimizer import GuardedOptimizer
+from pyrovae.training.sources import Source
+from pyrovae.trees import Tree
 
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+MEANS = ("objective", "log_px_z", "kl", "grad_norm")  # what an epoch reports per datum
 
 
-class GuardedOptimizer:
-    """An optimizer that clips the gradient's norm and leaves everything unchanged where loss or gradient is not finite.
+class Step:
+    """Selection of rows, drawing of observations, objective, gradient, clipping, guard and optimizer step.
 
-    Torch's fused optimizers skip a step on the device when told so (``found_inf``, the mechanism of mixed-precision
-    training), which is both the fastest and the synchronisation-free way. Any other optimizer is stepped and, where
-    the step was bad, parameters and moments are put back by ``torch.where``. The first step makes the moments, which
-    cannot be put back to nothing: it looks at the value, once, and is not taken at all where it would be bad.
+    Everything that a step changes is changed in place: parameters, moments and what it counts. It looks at no tensor's
+    value, but for the optimizer's first step.
+
+    Args:
+        program: what is trained.
+        data: where batches come from.
+        objective: of the terms; called with ``scheduled`` as keyword arguments.
+        gradient: the estimator, bound to its number of particles.
+        optimizer: of the program's parameters.
+        scheduled: the objective's scheduled arguments, whose values are set from outside.
+        precision: of the networks' products, a context manager.
     """
 
     def __init__(
-        self, factory: OptimizerFactory, parameters: Mapping[str, Tensor], max_grad_norm: float | None
+        self,
+        program: nn.Module,
+        data: Source,
+        objective: Objective,
+        gradient: Callable[..., Estimate],
+        optimizer: GuardedOptimizer,
+        scheduled: dict[str, Tensor],
+        precision: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.parameters = parameters
-        self.max_grad_norm = max_grad_norm
-        self.optimizer = _build(factory, list(parameters.values()))
-        self.fused = all(group.get("fused") for group in self.optimizer.param_groups)
-        self.base = [group["lr"] for group in self.optimizer.param_groups]
-        self.started = False
+        self.program, self.data, self.optimizer = program, data, optimizer
+        self.objective, self.gradient, self.scheduled = partial(objective, **scheduled), gradient, scheduled
+        self.precision = precision
+        device = next(iter(optimizer.parameters.values())).device
+        self.sums = torch.zeros(len(MEANS), device=device)  # over the data of an epoch
+        self.seen, self.skipped, self.in_a_row, self.longest = (torch.zeros((), device=device) for _ in range(4))
 
-    def set_rate(self, factor: float) -> None:
-        """Set every group's learning rate to ``factor`` times what the factory gave it."""
-        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
-            group["lr"] = factor * base
-
-    def step(self, gradients: Mapping[str, Tensor], value: Tensor) -> tuple[Tensor, Tensor]:
-        """Step uphill along ``gradients``; returns their norm and whether the step was skipped (0. or 1.).
-
-        Args:
-            gradients: of the objective, by parameter name; scaled in place.
-            value: the objective, a scalar.
-        """
-        grads = [gradients[name] for name in self.parameters]
-        norm = get_total_norm(grads)
-        bad = 1.0 - (norm.isfinite() & value.isfinite()).to(norm.dtype)
-        clip = 1.0 if self.max_grad_norm is None else (self.max_grad_norm / norm).clamp(max=1.0)
-        torch._foreach_mul_(grads, -clip)  # the objective is maximised, torch's optimizers minimise
-        self.started = self.started or not bool(bad)
-        if self.started:
-            self._step(grads, bad)
-        return norm, bad
-
-    def _step(self, grads: list[Tensor], bad: Tensor) -> None:
-        for parameter, grad in zip(self.parameters.values(), grads, strict=True):
-            parameter.grad = grad
-        if self.fused:
-            self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
-            self.optimizer.step()
-        else:
-            self._step_or_restore(bad)
-        for parameter in self.parameters.values():
-            parameter.grad = None  # stock Pyro and plain loops would add to it
-
-    def _step_or_restore(self, bad: Tensor) -> None:
-        before = {key: tensor.detach().clone() for key, tensor in self._tensors()}
-        self.optimizer.step()
+    def __call__(self, *feed: Tree) -> list[Tensor]:
+        """Take a step on the batch of ``feed``."""
+        batch = self.data.observe(feed)
+        with self.precision():
+            estimate = self.gradient(self.program, self.objective, *batch)
+        value = estimate.value.detach()
+        norm, bad = self.optimizer.step(estimate.gradients, value.sum())
         with torch.no_grad():
-            for key, tensor in self._tensors():
-                old = before.get(key, tensor)  # a moment that this step made: the first step, which is good
-                tensor.copy_(torch.where(bad.to(tensor.device) > 0, old, tensor))
+            self._count(estimate, value, norm, bad)
+        return []
 
-    def _tensors(self) -> list[tuple[Any, Tensor]]:
-        """Parameters and moments, under keys that stay when an optimizer exchanges a moment for another tensor."""
-        moments = [((p, key), value) for p, state in self.optimizer.state.items() for key, value in state.items()]
-        return [*self.parameters.items(), *((key, value) for key, value in moments if isinstance(value, Tensor))]
+    def _count(self, estimate: Estimate, value: Tensor, norm: Tensor, bad: Tensor) -> None:
+        terms, size = estimate.terms, value.shape[0]
+        weight = terms.log_w.exp()
+        log_px_z = (weight * terms.log_px_z).sum()
+        kl = (weight * (terms.log_qz_x - terms.log_pz)).sum()
+        sums = torch.stack([value.sum(), log_px_z, kl, norm * size])
+        self.sums += torch.where(bad > 0, torch.zeros_like(sums), sums)
+        self.seen += (1 - bad) * size
+        self.skipped += bad
+        self.in_a_row.copy_((self.in_a_row + 1) * bad)
+        self.longest.copy_(torch.maximum(self.longest, self.in_a_row))
 
+    def totals(self) -> tuple[dict[str, float], int, int]:
+        """Means per datum since the last call, steps skipped, and the longest row of them: one synchronisation."""
+        counts = torch.stack([self.seen, self.skipped, self.longest])
+        *sums, seen, skipped, longest = torch.cat([self.sums, counts]).tolist()
+        for tensor in (self.sums, self.seen, self.skipped, self.longest):
+            tensor.zero_()
+        means = {name: total / seen if seen else float("nan") for name, total in zip(MEANS, sums, strict=True)}
+        return means, int(skipped), int(longest)
 
-def _build(factory: OptimizerFactory, parameters: list[Any]) -> torch.optim.Optimizer:
-    if not parameters:
-        raise PyrovaeError("the program has no parameters to train")
-    try:
-        return factory(parameters, fused=True)  # type: ignore[call-arg]
-    except (TypeError, RuntimeError, ValueError):  # no fused form, or another implementation asked for
-        pass
-    try:
-        return factory(parameters)
-    except (TypeError, ValueError) as error:
-        raise PyrovaeError(f"the optimizer cannot be built: {error}") from error
+    @property
+    def state(self) -> list[Tensor]:
+        """What a step reads and may change."""
+        counts = [self.sums, self.seen, self.skipped, self.in_a_row, self.longest]
+        module = [*self.program.parameters(), *self.program.buffers()]
+        return [*module, *self.optimizer.state, *self.scheduled.values(), *counts]
+
+    def traceable(self, *feed: Tree) -> list[Tensor]:
+        """The same step in plain tensor operations."""
+        with self.optimizer.traceable():
+            return self(*feed)

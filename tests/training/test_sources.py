@@ -180,7 +180,7 @@ def test_draws_are_of_x_alone(streamed: bool) -> None:
     columns = torch.full((4, 2), 0.5), torch.full((4, 3), 0.5)
     data = DataLoader(TensorDataset(*columns), batch_size=3) if streamed else columns
     rows = source(data, torch.device("cpu"), torch.bernoulli)
-    for x, given in (*rows.batches(3, shuffle=True), rows.probe(2)):
+    for x, given in (*map(rows.observe, rows.feeds(3, shuffle=True)), rows.probe(2)):
         assert x.unique().tolist() in ([0.0], [1.0], [0.0, 1.0])
         assert given.unique().tolist() == [0.5]
 

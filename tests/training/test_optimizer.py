@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyrovae as pv
-from pyrovae.training.step import GuardedOptimizer
+from pyrovae.training.optimizer import GuardedOptimizer
 
 
 class Replacing(torch.optim.Optimizer):

@@ -1,0 +1,95 @@
+"""What makes a flat graph fast: Inductor on a CPU, a captured CUDA graph on a GPU.
+
+A backend takes the graph, those of its inputs that stay the same tensors from call to call, and an example of the
+others; it gives a function of the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+Run = Callable[[Sequence[Tensor]], Any]
+Backend = Callable[[GraphModule, Sequence[Tensor], Sequence[Tensor]], Run]
+
+WARM_UP = 3  # runs before a capture, in which libraries set up their workspaces
+TRIALS = 20  # replays that decide between two captured graphs
+
+
+def backend_for(device: torch.device) -> Backend | None:
+    """The fastest backend of a device; None where there is none."""
+    return {"cpu": inductor, "cuda": cuda_graph}.get(device.type)
+
+
+def interpreted(graph: GraphModule, fixed: Sequence[Tensor], feed: Sequence[Tensor]) -> Run:
+    """The graph as it is: no faster, but the same operations; for tests."""
+    return lambda leaves: graph(*fixed, *leaves)
+
+
+def inductor(graph: GraphModule, fixed: Sequence[Tensor], feed: Sequence[Tensor]) -> Run:
+    """Fused kernels by TorchInductor."""
+    with _quiet():
+        run = torch._inductor.compile(graph, [*fixed, *feed])
+    return lambda leaves: run(*fixed, *leaves)
+
+
+def cuda_graph(graph: GraphModule, fixed: Sequence[Tensor], feed: Sequence[Tensor]) -> Run:
+    """The whole graph as one launch; with Inductor's kernels where these replay faster than torch's own."""
+    static = [leaf.clone() for leaf in feed]
+    candidates = [_captured(partial(interpreted(graph, fixed, static), static))]
+    try:
+        candidates.append(_captured(partial(inductor(graph, fixed, static), static)))
+    except Exception as error:  # no Triton, or a kernel that cannot be captured: torch's own kernels serve
+        logging.getLogger("pyrovae").info("Inductor does not serve here: %s", error)
+    replay, outputs = min(candidates, key=lambda candidate: _duration(candidate[0]))
+
+    def run(leaves: Sequence[Tensor]) -> Any:
+        for own, leaf in zip(static, leaves, strict=True):
+            own.copy_(leaf, non_blocking=True)
+        replay()
+        return outputs
+
+    return run
+
+
+def _captured(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+    """A CUDA graph's replay, and its outputs, which every replay overwrites."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.no_grad(), torch.cuda.stream(side):
+        for _ in range(WARM_UP):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    captured = torch.cuda.CUDAGraph()
+    with torch.no_grad(), torch.cuda.graph(captured):
+        outputs = run()
+    return captured.replay, outputs
+
+
+def _duration(replay: Callable[[], None]) -> float:
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(TRIALS):
+        replay()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the remark on CUDA that a CPU's compilation makes where a GPU build of torch finds no GPU."""
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

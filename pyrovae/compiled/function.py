@@ -1,0 +1,143 @@
+"""A function of tensors that is traced once for each kind of input and runs as one compiled graph from then on."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from pyrovae import trees
+from pyrovae.compiled.backends import Backend
+from pyrovae.compiled.philox import Noise
+from pyrovae.compiled.trace import UntraceableError, copies, restore, trace
+from pyrovae.errors import PyrovaeError
+from pyrovae.trees import Tree
+
+TOLERANCE = 1e-4  # between a graph and its function, which carry out the same operations
+
+Function = Callable[..., Sequence[Tensor]]
+
+
+class CompileWarning(UserWarning):
+    """Something runs eagerly that was meant to be compiled."""
+
+
+def said_once(what: str, reason: str) -> None:
+    """Say that ``what`` runs eagerly, and why."""
+    warnings.warn(f"{what} runs eagerly, since it cannot be compiled: {reason}", CompileWarning, stacklevel=4)
+
+
+class Compiled:
+    """``function`` as one graph, traced anew for other shapes and types of its arguments.
+
+    The graph is checked before it is used: with the same random numbers it must do what the function does, on the
+    rows of the feed in another order. So Python values that change from call to call are noticed, which a trace
+    freezes.
+
+    Args:
+        function: of trees of tensors; returns a list of tensors, and may change the tensors of ``state`` in place.
+            It may run any Python, but not depend on a tensor's value.
+        state: tensors that the function reads and may change; parameters among them.
+        constants: tensors that it reads only.
+        backend: makes a graph fast, see ``pyrovae.compiled.backends``.
+
+    Raises:
+        UntraceableError: on the first call, the arguments and ``state`` being as they were.
+    """
+
+    def __init__(
+        self, function: Function, *, state: Sequence[Tensor], constants: Sequence[Tensor], backend: Backend
+    ) -> None:
+        self.function, self.backend = function, backend
+        self.state = list({id(t): t for t in state}.values())
+        known = {id(t) for t in self.state}
+        self.constants = [t for t in {id(t): t for t in constants}.values() if id(t) not in known]
+        self.noise = Noise(self.state[0].device)
+        self.seconds = 0.0  # spent on tracing and compiling
+        self._graphs: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, *feed: Tree) -> Sequence[Tensor]:
+        leaves = trees.leaves(feed)
+        kind = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        if kind not in self._graphs:
+            self._graphs[kind] = self._compile(feed)
+        with torch.no_grad():
+            result: Sequence[Tensor] = self._graphs[kind](leaves)
+            return result
+
+    def forget(self) -> None:
+        """Trace anew at the next call."""
+        self._graphs.clear()
+
+    def _compile(self, feed: tuple[Tree, ...]) -> Callable[..., Any]:
+        started, before = time.perf_counter(), copies(self.state)
+        devices = [self.state[0].device] if self.state[0].is_cuda else []
+        try:
+            with torch.random.fork_rng(devices=devices):
+                graph = self._checked(feed, before)
+                return self._fast(graph, trees.leaves(feed))
+        finally:
+            restore(self.state, before)
+            self.seconds += time.perf_counter() - started
+
+    def _checked(self, feed: tuple[Tree, ...], before: list[Tensor]) -> GraphModule:
+        """The function's graph with torch's own random numbers, compared with the function."""
+        inputs = [*self.state, *self.constants]
+
+        def flat(*tensors: Tensor) -> Sequence[Tensor]:
+            return self.function(*_unflatten(feed, tensors[len(inputs) :]))
+
+        graph = trace(flat, [*inputs, *trees.leaves(feed)])
+        other = [leaf.flip(0) for leaf in trees.leaves(feed)]
+        by_graph = self._outcome(lambda: graph(*_detached(inputs), *other), before)
+        by_function = self._outcome(lambda: flat(*inputs, *other), before)
+        if not all(_close(a, b) for a, b in zip(by_graph, by_function, strict=True)):
+            raise UntraceableError(
+                "its traced graph gives other values: something in Python changes from call to call (a counter, numpy)"
+            )
+        return graph
+
+    def _outcome(self, run: Callable[[], Sequence[Tensor]], before: list[Tensor]) -> list[Tensor]:
+        """What a run returns and leaves in the state, from the same start with the same random numbers."""
+        restore(self.state, before)
+        torch.manual_seed(0)
+        returned = run()
+        return [*(t.detach() for t in returned), *copies(self.state)]
+
+    def _fast(self, graph: GraphModule, feed: list[Tensor]) -> Callable[..., Any]:
+        """The graph with random numbers of its own, a step further with every call, given to the backend."""
+        key, step = self.noise.key, self.noise.step
+
+        def stepping(key: Tensor, step: Tensor, *tensors: Tensor) -> Any:
+            result = graph(*tensors)
+            step.add_(1)
+            return result
+
+        self.noise.draws = 0
+        fixed = [key, step, *_detached([*self.state, *self.constants])]
+        try:
+            with torch.no_grad():
+                return self.backend(trace(stepping, [*fixed, *feed], self.noise.decompositions()), fixed, feed)
+        except PyrovaeError:
+            raise
+        except Exception as error:  # whatever a compiler raises
+            raise UntraceableError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def _detached(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same memory without gradients, which lie inside the graph already."""
+    return [t.detach() for t in tensors]
+
+
+def _unflatten(structure: tuple[Tree, ...], leaves: Sequence[Tensor]) -> tuple[Tree, ...]:
+    remaining = iter(leaves)
+    return tuple(trees.tree_map(lambda _: next(remaining), tree) for tree in structure)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a.float(), b.float(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)

@@ -1,0 +1,93 @@
+"""Whether the steps of a run are compiled, and taking them one way or the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils.flop_counter import FlopCounterMode
+
+from pyrovae import trees
+from pyrovae.compiled import Compiled, UntraceableError, said_once
+from pyrovae.compiled.backends import Backend
+from pyrovae.parameters import forget
+from pyrovae.training.sources import Source
+from pyrovae.training.step import Step
+from pyrovae.trees import Tree
+
+# What an eager step costs, roughly: the same numbers everywhere, so that the choice (and with it a run's random
+# numbers) does not depend on how busy a machine is.
+FLOPS_PER_SECOND = 1e11
+SECONDS_PER_STEP = 1.5e-3  # Python and Pyro's handlers
+PAYS_FROM = 40.0  # seconds of eager steps: compiling takes 5 to 15, and saves half of them or more
+
+
+def pays(step: Step, source: Source, *, epochs: int, batch_size: int) -> bool:
+    """Whether a run is long enough for compiling its step; no for a stream that does not tell its length."""
+    batches = source.num_batches(batch_size)
+    if batches is None:
+        return False
+    probe = source.probe(2)
+    with FlopCounterMode(display=False) as counter:
+        step.gradient(step.program, step.objective, *probe)
+    forget(step.program)
+    flops = counter.get_total_flops() / trees.num_data(*probe) * batch_size
+    return epochs * batches * (flops / FLOPS_PER_SECOND + SECONDS_PER_STEP) > PAYS_FROM
+
+
+class Stepper:
+    """Takes steps: the compiled one for batches of the usual size, the eager one for others and for the first.
+
+    Args:
+        step: the step.
+        backend: compiles it; None for eager steps.
+    """
+
+    def __init__(self, step: Step, backend: Backend | None) -> None:
+        self.step, self.backend = step, backend
+        self.reason = ""  # why steps are eager that were meant to be compiled
+        self._compiled: Compiled | None = None
+        self._size = 0  # rows of the usual batch
+        self._traced: list[Any] = []  # what the trace froze
+
+    def __call__(self, *feed: Tree) -> None:
+        if not self._can_compile(feed):
+            self.step(*feed)
+            return
+        try:
+            if self._compiled is None:
+                self._compiled = self._trace()
+            self._compiled(*feed)
+        except UntraceableError as untraceable:
+            self.backend, self._compiled, self.reason = None, None, str(untraceable)
+            said_once("training", self.reason)
+            self.step(*feed)
+
+    def begin_epoch(self) -> None:
+        """Trace anew where a callback changed what a trace freezes, such as a module's train or eval mode."""
+        if self._compiled is not None and self._frozen() != self._traced:
+            self._compiled = None
+
+    def _frozen(self) -> list[Any]:
+        program = self.step.program
+        modes = [module.training for module in program.modules()]
+        return [*modes, *(p.requires_grad for p in program.parameters()), *(t.data_ptr() for t in self.step.state)]
+
+    def describe(self) -> dict[str, Any]:
+        """For the manifest: whether steps were compiled, what that took, and why not."""
+        seconds = {"compile_seconds": round(self._compiled.seconds, 2)} if self._compiled else {}
+        return {"compiled": self._compiled is not None, **seconds, **({"eager": self.reason} if self.reason else {})}
+
+    def _can_compile(self, feed: tuple[Tree, ...]) -> bool:
+        if self.backend is None:
+            return False
+        size = trees.num_data(*feed)
+        self._size = self._size or size  # an epoch begins with a full batch
+        return self.step.optimizer.started and size == self._size
+
+    def _trace(self) -> Compiled:
+        assert self.backend is not None
+        self.step.optimizer.settle()
+        self._traced = self._frozen()
+        return Compiled(
+            self.step.traceable, state=self.step.state, constants=self.step.data.tensors, backend=self.backend
+        )

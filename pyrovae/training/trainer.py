@@ -1,0 +1,190 @@
+"""The loop of training: epochs of guarded steps, validation, and keeping the best weights."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Protocol
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyrovae import trees
+from pyrovae.errors import PyrovaeError
+from pyrovae.parameters import forget, frozen
+from pyrovae.precision import float64
+from pyrovae.randomness import seeded
+from pyrovae.saving import save
+from pyrovae.training.progress import Bar
+from pyrovae.training.run import Run
+from pyrovae.training.schedules import Schedule
+from pyrovae.training.sources import Source
+from pyrovae.training.stepper import Stepper
+
+VALIDATION_ROWS = 2048  # rows of one validation batch
+SAVED_EVERY = 60.0  # seconds: what a run that is killed may lose of its weights
+
+
+class Callback(Protocol):
+    """Called after every epoch; may call ``run.stop()``. An exception in it is reported and training goes on."""
+
+    def on_epoch_end(self, run: Run) -> None: ...
+
+
+@contextmanager
+def validating(on: bool) -> Iterator[None]:
+    """Pyro's and torch's validation on or off; both are put back, which Pyro's own context does for itself only."""
+    before = torch.distributions.Distribution._validate_args
+    try:
+        with pyro.validation_enabled(on):
+            yield
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(before)
+
+
+class Trainer:
+    """The loop: epochs of guarded steps, validation, and keeping the best weights.
+
+    Args:
+        run: what is trained, and what it leaves behind.
+        stepper: takes the steps.
+        held_out: validation data.
+        evaluate: the objective per datum of a batch of it, the schedules' final values as keyword arguments.
+        schedules: of the objective's arguments.
+        options: those of ``fit``.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        stepper: Stepper,
+        held_out: Source | None,
+        evaluate: Callable[..., Tensor],
+        schedules: Mapping[str, Schedule],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.run, self.stepper, self.held_out, self.evaluate = run, stepper, held_out, evaluate
+        self.step, self.schedules, self.options = stepper.step, schedules, options
+        self.device = self.step.sums.device
+        self.best = -float("inf")
+        self.kept = self._weights()
+        self.saved_at = -math.inf
+
+    def train(self, callbacks: Sequence[Callback], progress: bool | None) -> None:
+        """All epochs; ends with the kept weights in place, also on Ctrl-C and SIGTERM (as SystemExit)."""
+        try:
+            self._epochs(callbacks, progress)
+        except (KeyboardInterrupt, SystemExit):
+            self.run.stopped = "interrupted"
+            if not self.run.best_epoch:
+                self.kept = self._weights()
+            raise
+        except Exception:
+            self.run.stopped = "aborted"
+            raise
+        finally:
+            self._conclude()
+
+    def _epochs(self, callbacks: Sequence[Callback], progress: bool | None) -> None:
+        epochs = self.options["epochs"]
+        bar = Bar(epochs, self.step.data.num_data, progress)
+        with validating(False), closing(bar):
+            for epoch in range(epochs):
+                record = self._epoch(epoch, bar)
+                self._keep(epoch, record)
+                self.run.append(record)
+                bar.end_epoch(record)
+                self._save_now_and_then()
+                _call(callbacks, self.run)
+                if self._finished(epoch):
+                    break
+
+    def _epoch(self, epoch: int, bar: Bar) -> dict[str, Any]:
+        start, size = time.perf_counter(), self.options["batch_size"]
+        steps = self.step.data.num_batches(size)
+        self.stepper.begin_epoch()
+        for number, feed in enumerate(self.step.data.feeds(size, shuffle=True)):
+            self._set_schedules(epoch + (min(number / steps, 1.0) if steps else 0.0))
+            self.stepper(*feed)
+            bar.advance(trees.num_data(*feed))
+        forget(self.run.program)
+        means, skipped, longest = self.step.totals()
+        self._abort_if_stuck(epoch, longest)
+        values = {name: tensor.item() for name, tensor in self.step.scheduled.items()}
+        record = {"epoch": epoch + 1, **means, "skipped": skipped, **values}
+        if self.held_out is not None:
+            record["validation"] = self._validate(self.held_out)
+        return {**record, "seconds": time.perf_counter() - start}
+
+    def _set_schedules(self, epoch: float) -> None:
+        epochs, rate = self.options["epochs"], self.options["learning_rate"]
+        for name, tensor in self.step.scheduled.items():
+            tensor.fill_(self.schedules[name](epoch, epochs))
+        if rate is not None:
+            self.step.optimizer.set_rate(rate(epoch, epochs))
+
+    def _validate(self, data: Source) -> float:
+        """The objective per datum, nats, with the schedules at their end and the same noise every time."""
+        program, epochs = self.run.program, self.options["epochs"]
+        scheduled = self.step.scheduled.items()
+        final = {name: torch.full_like(t, self.schedules[name](epochs, epochs)) for name, t in scheduled}
+        total, count = 0.0, 0
+        with seeded(self.options["seed"], self.device), frozen(program):
+            for batch in map(data.observe, data.feeds(VALIDATION_ROWS, shuffle=False)):
+                total += float64(self.evaluate(*batch, **final)).sum().item()
+                count += trees.num_data(*batch)
+        return total / count
+
+    def _keep(self, epoch: int, record: Mapping[str, Any]) -> None:
+        score = record.get("validation", float(epoch))  # without validation the latest weights are kept
+        if score > self.best or self.best == -math.inf:  # the latest weights, too, until a validation is finite
+            self.kept, self.run.best_epoch = self._weights(), epoch + 1
+            self.best = max(self.best, score)
+
+    def _finished(self, epoch: int) -> bool:
+        patience = self.options["patience"]
+        if patience is not None and epoch + 1 - self.run.best_epoch >= patience:
+            self.run.stopped = "patience"
+        elif self.run.stop_requested:
+            self.run.stopped = "callback"
+        return self.run.stopped != "epochs"
+
+    def _abort_if_stuck(self, epoch: int, longest: int) -> None:
+        if longest >= self.options["max_skipped"]:
+            raise PyrovaeError(
+                f"{longest} steps in a row had a loss or gradient that is not finite, in epoch {epoch + 1}; training "
+                f"is aborted and the weights of epoch {self.run.best_epoch} are in place. Lower the learning rate, set "
+                "max_grad_norm, or look for data the likelihood cannot explain"
+            )
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.run.program.state_dict().items()}
+
+    def _save_now_and_then(self) -> None:
+        """The kept weights on disk at the first epoch and about once a minute, whatever ends the process."""
+        if self.run.directory and time.monotonic() - self.saved_at > SAVED_EVERY:
+            latest = self._weights()
+            self.run.program.load_state_dict(self.kept)
+            save(self.run.program, self.run.directory / "program.safetensors")
+            self.run.program.load_state_dict(latest)
+            self.saved_at = time.monotonic()
+
+    def _conclude(self) -> None:
+        self.run.manifest |= self.stepper.describe()
+        self.run.program.load_state_dict(self.kept)
+        self.run.program.eval()
+        if self.run.directory:
+            save(self.run.program, self.run.directory / "program.safetensors")
+        self.run.close()
+
+
+def _call(callbacks: Sequence[Callback], run: Run) -> None:
+    for callback in callbacks:
+        try:
+            callback.on_epoch_end(run)
+        except Exception as error:  # a tracker that fails must not cost the run
+            warnings.warn(f"the callback {type(callback).__name__} failed: {error!r}; training goes on", stacklevel=2)
