@@ -24,10 +24,10 @@ WARM_UP = 3  # runs before a capture, in which libraries set up their workspaces
 TRIALS = 20  # replays that decide between two captured graphs
 
 
-def decompositions_for(device: torch.device) -> dict[Any, Callable[..., Tensor]]:
+def decompositions_for(device: torch.device) -> dict[Any, Callable[..., Any]]:
     """Operations that are faster in other words than the backend's own."""
     aten = torch.ops.aten
-    cpu = {
+    cpu: dict[Any, Callable[..., Any]] = {
         aten.addmm.default: _product_then_bias,
         aten.binary_cross_entropy_with_logits.default: _cross_entropy,
     }
