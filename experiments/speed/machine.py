@@ -13,12 +13,11 @@ import pyrovae as pv
 PACKAGES = ("torch", "pyro-ppl", "numpyro", "jax", "jaxlib", "pythae", "numpy")
 
 
-def about(*, command, seed, rounds, data):
+def about(*, command, seed, data):
     """Command, seed, versions and hardware, for a section of the results."""
     return {
         "command": command,
         "seed": seed,
-        "rounds": rounds,
         "data": data,
         "date": date.today().isoformat(),
         "processor": processor(),

@@ -69,20 +69,16 @@ def clocked(function, *args):
     return time.perf_counter() - begin, answer
 
 
-def scaling(base, curves, images, *, rounds, seed):
-    """Cells along each axis, others as in ``base``; as many epochs as give about the same number of steps."""
-    contestants = named(TRAINING, SCALED)
+def scaling(curves, images, *, rounds, seed):
+    """Cells along each axis: curves are (work, axis, values)."""
+    options = {"rounds": rounds, "seed": seed, "contestants": named(TRAINING, SCALED)}
     return {
-        axis: [
-            train(along(base, axis, value), images, rounds=rounds, seed=seed, contestants=contestants)
-            for value in values
-        ]
-        for axis, values in curves.items()
+        axis: [train(along(work, axis, value), images, **options) for value in values] for work, axis, values in curves
     }
 
 
 def along(base, axis, value):
-    """``base`` with another value on an axis; whole batches, and at least three epochs."""
+    """``base`` with another value on an axis: whole batches, and about as many steps, in at least three epochs."""
     work = replace(base, **{axis: value})
     images = work.images // work.batch * work.batch
     epochs = 1 + max(2, round((base.epochs - 1) * base.steps / (images // work.batch)))

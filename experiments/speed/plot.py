@@ -1,6 +1,7 @@
 """The figures as one picture: times relative to PyTorch by hand, and the scaling curves."""
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from rounds import ratio, spread
 from table import REFERENCE
 
@@ -22,12 +23,11 @@ def draw(results):
     """The figure of all sections that there are."""
     bars = [*results.get("train", {}).get("measured", []), *results.get("evaluate", {}).get("measured", [])]
     curves = results.get("scaling", {}).get("measured", {})
-    figure = Figure(figsize=(10, 3.4 * (bool(bars) + bool(curves)) or 1), layout="constrained")
-    rows = iter(figure.subfigures(bool(bars) + bool(curves) or 1, 1, squeeze=False)[:, 0])
-    if bars:
-        relative(next(rows), bars)
-    if curves:
-        scaling(next(rows), curves)
+    parts = [(part, data) for part, data in ((relative, bars), (scaling, curves)) if data]
+    figure = Figure(figsize=(10, 3.6 * len(parts) or 1), layout="constrained")
+    if parts:
+        for (part, data), place in zip(parts, figure.subfigures(len(parts), 1, squeeze=False)[:, 0], strict=True):
+            part(place, data)
     return figure
 
 
@@ -37,20 +37,26 @@ def relative(figure, cells):
     names = [name for name in COLOURS if any(name in cell["results"] for cell in cells)]
     width = 0.85 / len(names)
     for number, name in enumerate(names):
-        places, spreads = [], []
-        for place, cell in enumerate(cells):
-            if name in cell["results"]:
-                unit = "us" if "us" in cell["results"][name] else "ms"
-                spreads.append(ratio(cell["results"][name][unit], cell["results"][REFERENCE][unit]))
-                places.append(place + (number - (len(names) - 1) / 2) * width)
-        errors = [[s.median - s.low for s in spreads], [s.high - s.median for s in spreads]]
-        axes.bar(
-            places, [s.median for s in spreads], width, yerr=errors, color=COLOURS[name], label=name, ecolor="#555"
+        shift = (number - (len(names) - 1) / 2) * width
+        ratios = {
+            place + shift: relative_time(cell, name) for place, cell in enumerate(cells) if name in cell["results"]
+        }
+        heights = [each.median for each in ratios.values()]
+        errors = list(
+            zip(*((each.median - each.low, each.high - each.median) for each in ratios.values()), strict=True)
         )
+        axes.bar([*ratios], heights, width, yerr=errors, color=COLOURS[name], label=name, ecolor="#555555")
     axes.axhline(1, color="#333333", linewidth=0.6)
     axes.set_xticks(range(len(cells)), [label(cell) for cell in cells], fontsize=7)
     axes.set_ylabel(f"time / {REFERENCE}")
-    axes.legend(fontsize=7, frameon=False, ncols=2)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(fontsize=7, frameon=False, ncols=len(names), loc="outside upper center")
+
+
+def relative_time(cell, name):
+    """The spread of a contestant's time divided by that of the loop by hand."""
+    unit = "us" if "us" in cell["results"][name] else "ms"
+    return ratio(cell["results"][name][unit], cell["results"][REFERENCE][unit])
 
 
 def label(cell):
@@ -65,11 +71,15 @@ def label(cell):
 def scaling(figure, curves):
     """Milliseconds per step along each axis, both logarithmic."""
     for axes, (axis, cells) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        values = [cell["work"][axis] for cell in cells]
         for name in cells[0]["results"]:
             times = [spread(cell["results"][name]["ms"]).median for cell in cells]
-            axes.loglog(
-                [cell["work"][axis] for cell in cells], times, "o-", ms=3, lw=1, color=COLOURS[name], label=name
-            )
+            axes.loglog(values, times, "o-", ms=3, lw=1, color=COLOURS[name], label=name)
         axes.set_xlabel(AXES[axis])
+        axes.set_xticks(values, [f"{value:,}" for value in values], fontsize=7)
+        axes.tick_params(which="minor", bottom=False, labelbottom=False)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("ms per step")
     figure.axes[0].legend(fontsize=7, frameon=False)

@@ -1,6 +1,6 @@
 """Rounds in which the contestants take turns, and what is said of their times: ratios are taken within a round."""
 
-from statistics import median
+from statistics import mean, median
 from typing import NamedTuple
 
 
@@ -34,6 +34,6 @@ def turns(names, rounds):
 
 def strays(values, reference, tolerance):
     """The names whose mean is further from the reference's than ``tolerance`` of that one's size."""
-    means = {name: sum(each) / len(each) for name, each in values.items()}
+    means = {name: mean(each) for name, each in values.items()}
     allowed = tolerance * abs(means[reference])
     return {name for name, mean in means.items() if not abs(mean - means[reference]) <= allowed}

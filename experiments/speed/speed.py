@@ -9,15 +9,16 @@ contestant's trained weights are put into one function for the objective on held
 where the loop by hand ends is marked.
 
 It writes ``speed.txt``, ``speed.json`` and ``speed.png`` beside itself; what is not run again stays as it was. With
-``--quick``, a minute on the 8x8 digits, it writes to ``runs/speed``. The peers are left out by name where they are not
-installed; they come with
+``--quick``, a minute on the 8x8 digits, it writes to a temporary folder. The peers are left out by name where they are
+not installed; they come with
 
     pip install numpyro jax pythae
 """
 
 import argparse
 import json
-import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import measuring
@@ -29,58 +30,61 @@ from work import LATENT, Work, load
 from pyrovae.saving import write_atomically
 
 SEED = 0
+SECTIONS = ("train", "evaluate", "scaling", "memory")
 WIDE, CONV = LATENT["wide MLP"], LATENT["conv network"]
 
 
 class Full:
     """The whole: a quarter of an hour on two cores."""
 
-    data, rounds, scaling_rounds, folder = "mnist", 5, 2, Path(__file__).parent
-    cells = (
-        Work("small MLP", 128),
-        Work("small MLP", 512),
-        Work("wide MLP", 128, WIDE, images=5120, epochs=4),
-        Work("wide MLP", 512, WIDE, images=5120, epochs=4),
-        Work("conv network", 128, CONV, images=2560, epochs=3),
-        Work("conv network", 512, CONV, images=2560, epochs=3),
-        Work("small MLP", 128, particles=50, images=1280, epochs=4),
+    data, folder = "mnist", Path(__file__).parent
+    train = (  # what, and how many rounds of it
+        (Work("small MLP", 128), 5),
+        (Work("small MLP", 512), 5),
+        (Work("wide MLP", 128, WIDE, images=2560, epochs=4), 3),
+        (Work("wide MLP", 512, WIDE, images=2560, epochs=4), 3),
+        (Work("conv network", 128, CONV, images=2560, epochs=3), 3),
+        (Work("conv network", 512, CONV, images=2560, epochs=3), 3),
+        (Work("small MLP", 128, particles=50, images=1280, epochs=4), 3),
     )
-    evaluated = (Work("small MLP"), Work("wide MLP", 128, WIDE, images=5120))
-    num_data, particles = 64, 2048  # of an evaluation: multiples of what the loop by hand takes at once
-    base = Work(images=5120, epochs=4)
-    curves = {  # noqa: RUF012
-        "batch": (64, 128, 256, 512, 1024),
-        "latent": (5, 20, 80, 320),
-        "particles": (1, 5, 20, 50),
-        "images": (2560, 10_240, 40_960),
-    }
+    evaluate = (  # what, how many data, particles and rounds: multiples of what the loop by hand takes at once
+        (Work("small MLP"), 256, 2048, 5),
+        (Work("wide MLP", 128, WIDE, images=2560), 64, 2048, 3),
+    )
+    scaling_rounds, base = 2, Work(images=5120, epochs=4)
+    scaling = (
+        (base, "batch", (64, 128, 256, 512, 1024)),
+        (base, "latent", (5, 20, 80, 320)),
+        (replace(base, images=1280), "particles", (1, 5, 20, 50)),
+        (base, "images", (2560, 10_240, 40_960)),
+    )
     memory = ((1000, 1000), (1000, 5000), (10_000, 5000))
 
 
 class Quick:
     """Every part, small."""
 
-    data, rounds, scaling_rounds, folder = "digits", 2, 1, Path("runs/speed")
-    cells = (Work(images=1152, epochs=4), Work(particles=5, images=1152, epochs=3))
-    evaluated = (Work(images=1152),)
-    num_data, particles = 64, 256
-    base, curves = Work(images=1024, epochs=3), {"batch": (64, 128)}
+    data, folder = "digits", Path(tempfile.gettempdir()) / "pyrovae_speed"
+    train = ((Work(images=1152, epochs=4), 2), (Work(particles=5, images=1152, epochs=3), 2))
+    evaluate = ((Work(images=1152), 64, 256, 2),)
+    scaling_rounds, base = 1, Work(images=1024, epochs=3)
+    scaling = ((base, "batch", (64, 128)),)
     memory = ((100, 200),)
 
 
-def sections(plan, subject):
-    """What of the plan was asked for, measured: (name, result) one after another."""
-    images, options = load(plan.data), {"rounds": plan.rounds, "seed": SEED}
-    if subject in ("train", "all"):
-        yield "train", [measuring.train(work, images, **options) for work in plan.cells]
-    if subject in ("evaluate", "all"):
-        size = {"num_data": plan.num_data, "particles": plan.particles}
-        yield "evaluate", [measuring.evaluate(work, images, **size, **options) for work in plan.evaluated]
-    if subject in ("scaling", "all"):
-        options["rounds"] = plan.scaling_rounds
-        yield "scaling", measuring.scaling(plan.base, plan.curves, images, **options)
-    if subject in ("memory", "all"):
-        yield "memory", measuring.memory(plan.memory)
+def measured(plan, section):
+    """One section of the plan."""
+    if section == "memory":
+        return measuring.memory(plan.memory)
+    images = load(plan.data)
+    if section == "scaling":
+        return measuring.scaling(plan.scaling, images, rounds=plan.scaling_rounds, seed=SEED)
+    if section == "evaluate":
+        return [
+            measuring.evaluate(work, images, num_data=num_data, particles=particles, rounds=rounds, seed=SEED)
+            for work, num_data, particles, rounds in plan.evaluate
+        ]
+    return [measuring.train(work, images, rounds=rounds, seed=SEED) for work, rounds in plan.train]
 
 
 def keep(folder, results):
@@ -102,18 +106,18 @@ def rounded(value):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", choices=("train", "evaluate", "scaling", "memory", "all"))
-    parser.add_argument("--quick", action="store_true", help="small images and few steps, into runs/speed")
+    parser.add_argument("subject", choices=(*SECTIONS, "all"))
+    parser.add_argument("--quick", action="store_true", help="small images and few steps, into a temporary folder")
     args = parser.parse_args(argv)
     plan = Quick if args.quick else Full
     stored = plan.folder / "speed.json"
     results = json.loads(stored.read_text()) if stored.exists() else {}
     command = f"python experiments/speed/speed.py {args.subject}" + " --quick" * args.quick
-    for name, measured in sections(plan, args.subject):
-        rounds = plan.scaling_rounds if name == "scaling" else plan.rounds
-        results[name] = {**about(command=command, seed=SEED, rounds=rounds, data=plan.data), "measured": measured}
+    for section in SECTIONS if args.subject == "all" else (args.subject,):
+        setting = about(command=command, seed=SEED, data=plan.data)
+        results[section] = {**setting, "measured": measured(plan, section)}
         keep(plan.folder, results)  # at once: what comes later may be interrupted
-    sys.stdout.write(text(results))
+    print(text(results) + f"\nwritten to {plan.folder}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """The figures as text."""
 
+from itertools import starmap
+from statistics import mean
+
 from rounds import ratio, spread, strays
 
 TOLERANCE = {"held_out": 0.02, "log_prob": 0.005}  # of the reference's, which all must reach
@@ -28,7 +31,7 @@ def text(results):
     if "scaling" in results:
         parts += [
             "SCALING, milliseconds per step",
-            *map(curve, *zip(*results["scaling"]["measured"].items(), strict=True)),
+            *starmap(curve, results["scaling"]["measured"].items()),
         ]
     if "memory" in results:
         parts += ["PEAK MEMORY of log_marginal, the process's, MB", memory(results["memory"]["measured"])]
@@ -38,13 +41,18 @@ def text(results):
 def training(cell):
     """The table of one cell."""
     work = cell["work"]
-    title = f"{cell['title']}: {work['images']:,} images, {work['epochs'] - 1} epochs counted"
-    return title + "\n" + contest(cell, "ms", "held_out", TRAIN_RATIOS)
+    about = f": {work['images']:,} images, {work['epochs'] - 1} epochs counted in each of {rounds(cell, 'ms')} rounds"
+    return cell["title"] + about + "\n" + contest(cell, "ms", "held_out", TRAIN_RATIOS)
 
 
 def evaluation(cell):
     """The table of one cell."""
-    return cell["title"] + "\n" + contest(cell, "us", "log_prob", EVALUATE_RATIOS)
+    return f"{cell['title']}: {rounds(cell, 'us')} rounds\n" + contest(cell, "us", "log_prob", EVALUATE_RATIOS)
+
+
+def rounds(cell, unit):
+    """How many rounds a cell was measured in."""
+    return len(cell["results"][REFERENCE][unit])
 
 
 def contest(cell, unit, reached, references):
@@ -56,8 +64,8 @@ def contest(cell, unit, reached, references):
     lines = [["", unit, *(f"/ {name}" for name in references), "compile, s", "nats"]]
     for name, result in results.items():
         ratios = [str(ratio(result[unit], results[other][unit])) for other in references]
-        nats = f"{spread(finished[name]).median:.2f}" if name in finished else ""
-        compiled = f"{max(0.0, max(result['compile'])):.1f}"
+        nats = f"{mean(finished[name]):.2f}" if name in finished else ""
+        compiled = f"{max(result['compile']):.1f}" if max(result["compile"]) > 0.05 else ""
         lines.append([name + " *" * (name in marked), str(spread(result[unit])), *ratios, compiled, nats])
     return "\n".join([grid(lines), *(f"left out: {name} ({reason})" for name, reason in cell["absent"].items())])
 
@@ -68,7 +76,7 @@ def curve(axis, cells):
     lines = [[axis, *(f"{cell['work'][axis]:,}" for cell in cells)]]
     for name in names:
         lines.append([name, *(f"{spread(cell['results'][name]['ms']).median:.3g}" for cell in cells)])
-    return grid(lines)
+    return f"along {axis}: medians of {rounds(cells[0], 'ms')} rounds\n" + grid(lines)
 
 
 def memory(cases):
@@ -94,7 +102,7 @@ def setting(name, section):
     versions = ", ".join(f"{package} {version}" for package, version in section["versions"].items())
     return (
         f"{name}: {section['command']}\n"
-        f"  {section['date']}, data {section['data']}, seed {section['seed']}, {section['rounds']} rounds\n"
+        f"  {section['date']}, data {section['data']}, seed {section['seed']}\n"
         f"  {section['processor']} ({section['capability']}), {section['cores']} cores, {section['threads']} threads\n"
         f"  {versions}"
     )
