@@ -13,12 +13,13 @@ import pyrovae as pv
 PACKAGES = ("torch", "pyro-ppl", "numpyro", "jax", "jaxlib", "pythae", "numpy")
 
 
-def about(*, command, seed, data):
+def about(*, command, seed, data, seconds):
     """Command, seed, versions and hardware, for a section of the results."""
     return {
         "command": command,
         "seed": seed,
         "data": data,
+        "seconds": seconds,
         "date": date.today().isoformat(),
         "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),

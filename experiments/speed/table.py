@@ -12,7 +12,8 @@ EVALUATE_RATIOS = ("floor", REFERENCE, "pythae")
 NOTES = """\
 Times are medians over the rounds [least, greatest]; "/ NumPyro" is the time divided by NumPyro's in the same round, so
 less than 1 is faster. The contestants take turns, in an order that rotates. Compile: the first epoch's (or call's)
-seconds beyond those of a usual one. Nats: the objective on the same held-out images, or log p(x), mean over the rounds.
+seconds beyond those of a usual one, the most of all rounds: with an empty cache. Nats: the objective on the same
+held-out images, or log p(x), mean over the rounds.
 "*": further than {held_out:.0%} ({log_prob:.1%} for log p(x)) from PyTorch by hand, so not the same work.
 PyTorch by hand: float32 products by PyTorch's default; tuned: fused Adam, set_float32_matmul_precision("medium").
 NumPyro: an epoch is one jitted lax.scan (the conv network: one jitted step after another, which is faster there).
@@ -29,13 +30,10 @@ def text(results):
     if "evaluate" in results:
         parts += ["EVALUATION, microseconds per datum and particle", *map(evaluation, results["evaluate"]["measured"])]
     if "scaling" in results:
-        parts += [
-            "SCALING, milliseconds per step",
-            *starmap(curve, results["scaling"]["measured"].items()),
-        ]
+        parts += ["SCALING, milliseconds per step", *starmap(curve, results["scaling"]["measured"].items())]
     if "memory" in results:
         parts += ["PEAK MEMORY of log_marginal, the process's, MB", memory(results["memory"]["measured"])]
-    return "\n\n".join([*parts, NOTES.strip(), *(setting(name, each) for name, each in results.items())]) + "\n"
+    return "\n\n".join([*parts, NOTES.strip(), *settings(results)]) + "\n"
 
 
 def training(cell):
@@ -97,12 +95,21 @@ def grid(lines):
     )
 
 
-def setting(name, section):
-    """Command, seed, versions and hardware."""
+def settings(results):
+    """Command, seed, versions and hardware, once for all sections that share them."""
+    sections = {}
+    for name, section in results.items():
+        sections.setdefault(setting(section), []).append(f"{name} ({section['seconds']:.0f} s)")
+    return [f"{', '.join(names)}: {each}" for each, names in sections.items()]
+
+
+def setting(section):
+    """Command, seed, versions and hardware of one section."""
     versions = ", ".join(f"{package} {version}" for package, version in section["versions"].items())
+    cores = f"cores {section['cores']}, threads of PyTorch {section['threads']}"
     return (
-        f"{name}: {section['command']}\n"
+        f"{section['command']}\n"
         f"  {section['date']}, data {section['data']}, seed {section['seed']}\n"
-        f"  {section['processor']} ({section['capability']}), {section['cores']} cores, {section['threads']} threads\n"
+        f"  {section['processor']} ({section['capability']}), {cores}\n"
         f"  {versions}"
     )
