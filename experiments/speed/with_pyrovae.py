@@ -1,7 +1,6 @@
 """pyrovae: the program of its parts, trained by ``pv.fit`` and evaluated by ``pv.log_marginal``."""
 
 import functools
-import inspect
 import warnings
 from contextlib import contextmanager
 
@@ -42,11 +41,6 @@ def compiled_as_asked():
         yield
 
 
-def known(function, options):
-    """The options that this version of pyrovae has."""
-    return {key: value for key, value in options.items() if key in inspect.signature(function).parameters}
-
-
 def train(work, pixels, weights, seed, **options):
     """``pv.fit`` without validation; ``options`` are ``compile`` and ``precision``."""
     vae = program(work, weights)
@@ -62,7 +56,7 @@ def train(work, pixels, weights, seed, **options):
             draw=binarized,
             seed=seed,
             progress=False,
-            **known(pv.fit, options),
+            **options,
         )
     return Trained(run.column("seconds"), read(vae.encoder.net, vae.decoder.net))
 
@@ -79,7 +73,7 @@ def evaluate(work, weights, **options):
                 x.unflatten(1, work.shape),
                 num_particles=particles,
                 progress=False,
-                **known(pv.log_marginal, options),
+                **options,
             )
         return ev.mean
 
