@@ -146,18 +146,18 @@ def fit(
         estimator = partial(gradient, num_particles=num_particles, terms=terms.func)
         scheduled = {name: torch.zeros_like(value) for name, value in final.items()}
         step = Step(program, train, objective, estimator, guarded, scheduled, PRECISIONS[precision])
-        stepper = Stepper(step, _backend(step, target, options))
+        stepper = Stepper(step, _backend(partial(pays, program, terms, train), target, options))
         trainer = Trainer(run, stepper, held_out, _evaluator(program, objective, terms), schedules or {}, options)
         reseed(seed, target)  # again: what was checked before changes nothing
         trainer.train(callbacks, progress)
     return run
 
 
-def _backend(step: Step, device: torch.device, options: Mapping[str, Any]) -> Backend | None:
+def _backend(pays: Callable[..., bool], device: torch.device, options: Mapping[str, Any]) -> Backend | None:
     """What compiles the step; None where it is to run eagerly."""
     backend, wanted = backend_for(device), options["compile"]
     if wanted == "auto" and backend is not None:
-        wanted = pays(step, step.data, epochs=options["epochs"], batch_size=options["batch_size"])
+        wanted = pays(epochs=options["epochs"], batch_size=options["batch_size"])
     if wanted is True and backend is None:
         said_once("training", f"there is no compiler for {device.type}")
     return backend if wanted else None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.utils.flop_counter import FlopCounterMode
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from pyrovae import trees
 from pyrovae.compiled import Compiled, UntraceableError, said_once
 from pyrovae.compiled.backends import Backend
 from pyrovae.parameters import forget
+from pyrovae.terms import Terms
 from pyrovae.training.sources import Source
 from pyrovae.training.step import Step
 from pyrovae.trees import Tree
@@ -21,16 +25,34 @@ SECONDS_PER_STEP = 1.5e-3  # Python and Pyro's handlers
 PAYS_FROM = 40.0  # seconds of eager steps: compiling takes 5 to 15, and saves half of them or more
 
 
-def pays(step: Step, source: Source, *, epochs: int, batch_size: int) -> bool:
-    """Whether a run is long enough for compiling its step; no for a stream that does not tell its length."""
+class Flops(TorchDispatchMode):
+    """Counts the operations of matrix products and convolutions, without the hooks that torch's own counter sets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.total += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def pays(program: nn.Module, terms: Terms, source: Source, *, epochs: int, batch_size: int) -> bool:
+    """Whether a run is long enough for compiling its step; no for a stream that does not tell its length.
+
+    Args:
+        terms: of a batch, with the number of particles of a step.
+    """
     batches = source.num_batches(batch_size)
     if batches is None:
         return False
     probe = source.probe(2)
-    with FlopCounterMode(display=False) as counter:
-        step.gradient(step.program, step.objective, *probe)
-    forget(step.program)
-    flops = counter.get_total_flops() / trees.num_data(*probe) * batch_size
+    with torch.no_grad(), Flops() as counter:
+        terms(program, *probe)
+    forget(program)
+    flops = 3 * counter.total / trees.num_data(*probe) * batch_size  # a gradient takes twice what the values take
     return epochs * batches * (flops / FLOPS_PER_SECOND + SECONDS_PER_STEP) > PAYS_FROM
 
 
