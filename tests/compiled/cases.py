@@ -121,7 +121,7 @@ PRIORS: dict[str, Callable[[], Case]] = {
     "vamp, given": lambda: given_vae(conditional_vamp),
     "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
     "tilted mixture": lambda: Case(vae(lambda e: TiltedMixture()), bits()),
-    "flow prior": lambda: Case(vae(lambda e: FlowOver(T.affine_autoregressive(D, [4]))), bits()),
+    "flow prior": lambda: Case(vae(lambda e: FlowOver(T.affine_coupling(D, [4]))), bits()),
 }
 
 # -------------------------------------------------------------------------------------------- likelihoods, posteriors
@@ -207,7 +207,9 @@ LIKELIHOODS: dict[str, Callable[[], Case]] = {
     ),
     "discretised logistic": observing(lambda: DiscretisedLogistic(5), counts),
     "multivariate normal": lambda: Case(
-        pv.VAE(pv.priors.StandardNormal(D), FullNormal(D, WIDTH), conditional(WIDTH, pv.families.normal, D)), reals()
+        pv.VAE(pv.priors.StandardNormal(D), FullNormal(D, WIDTH), conditional(WIDTH, pv.families.normal, D)),
+        reals(),
+        {"max_grad_norm": 1.0},
     ),
     "drawn": lambda: Case(vae(), torch.rand(N, WIDTH), {"draw": torch.bernoulli}),
 }
@@ -244,7 +246,7 @@ POSTERIORS: dict[str, Callable[[], Case]] = {
         pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), FullNormal(WIDTH, D)), bits()
     ),
     "autoregressive flow": flow_guide(autoregressive),
-    "autoregressive flow, path": flow_guide(autoregressive, gradient=path),
+    "affine coupling, path": flow_guide(lambda: T.affine_coupling(D, [4]), gradient=path),
     "two flows and a permutation": flow_guide(
         autoregressive, lambda: T.Permute(torch.tensor([1, 0])), autoregressive, objective=iwae, num_particles=3
     ),
@@ -493,9 +495,52 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "foreach": partial(torch.optim.Adam, foreach=True),
     "factory": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
 }
-STEPPED: dict[str, Callable[[], Case]] = {
-    f"by {name}": standard(optimizer=optimizer, learning_rate=pv.schedules.Cosine(warmup=1.0))
-    for name, optimizer in OPTIMIZERS.items()
-}
 
-CASES = PRIORS | LIKELIHOODS | POSTERIORS | NETWORKS | OBJECTIVES | PROGRAMS | STEPPED
+
+def stepped(optimizer: Any) -> Case:
+    case = closures()  # a few parameters: an optimizer's trace grows with them
+    case.options = {"optimizer": optimizer, "learning_rate": pv.schedules.Cosine(warmup=1.0), "max_grad_norm": 1.0}
+    return case
+
+
+STEPPED = {f"by {name}": partial(stepped, optimizer) for name, optimizer in OPTIMIZERS.items()}
+
+CASES: dict[str, Callable[[], Case]] = PRIORS | LIKELIHOODS | POSTERIORS | NETWORKS | OBJECTIVES | PROGRAMS | STEPPED
+
+# -------------------------------------------------------------------------------- what looks at values or counts in Python
+
+
+class Replacing(torch.optim.Optimizer):
+    """Counts its steps in Python."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 0.1, "count": 0})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            group["count"] += 1
+            for p in group["params"]:
+                p.data.sub_(0.1 / group["count"] * p.grad)
+
+
+class Branching(pv.networks.MLP):
+    """Looks at a value."""
+
+    def forward(self, *parents: Any) -> Tensor:
+        out: Tensor = super().forward(*parents)
+        return out if out.isfinite().all() else torch.zeros_like(out)
+
+
+def clipped_adam(parameters: Any) -> Any:
+    """The class of Pyro's optimizer of the same name."""
+    return pyro.optim.clipped_adam.ClippedAdam(parameters, lr=0.01)
+
+
+EAGER: dict[str, tuple[Callable[[], Case], str]] = {  # with the reason
+    "spline coupling": (flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])), "looks at a tensor's value"),
+    "inverse of an autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
+    "a branch": (lambda: Case(vae(net=Branching), bits()), "looks at a tensor's value"),
+    "a count in the optimizer": (standard(optimizer=Replacing), "count of steps in Python"),
+    "ClippedAdam": (standard(optimizer=clipped_adam), "count of steps in Python"),
+    "LBFGS": (standard(optimizer=torch.optim.LBFGS), ""),
+}
