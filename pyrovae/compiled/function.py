@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,15 +21,6 @@ from pyrovae.trees import Tree
 TOLERANCE = 1e-4  # between a graph and its function, which carry out the same operations
 
 Function = Callable[..., Tree]
-
-
-class CompileWarning(UserWarning):
-    """Something runs eagerly that was meant to be compiled."""
-
-
-def said_once(what: str, reason: str) -> None:
-    """Say that ``what`` runs eagerly, and why."""
-    warnings.warn(f"{what} runs eagerly, since it cannot be compiled: {reason}", CompileWarning, stacklevel=4)
 
 
 class Compiled:
@@ -70,12 +60,10 @@ class Compiled:
         self._graphs: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *feed: Tree) -> Tree:
-        leaves = trees.leaves(feed)
-        kind = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        if kind not in self._graphs:
-            self._graphs[kind] = self._compile(feed)
+        if kind(feed) not in self._graphs:
+            self._graphs[kind(feed)] = self._compile(feed)
         with torch.no_grad():
-            return self._graphs[kind](leaves)
+            return self._graphs[kind(feed)](trees.leaves(feed))
 
     def _compile(self, feed: tuple[Tree, ...]) -> Callable[..., Any]:
         started, before = time.perf_counter(), copies(self.state)
@@ -142,6 +130,11 @@ class Compiled:
 def _detached(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same memory without gradients, which lie inside the graph already."""
     return [t.detach() for t in tensors]
+
+
+def kind(feed: Tree) -> tuple[Any, ...]:
+    """What a graph is made for: the shapes and types of the arguments."""
+    return tuple((leaf.shape, leaf.dtype) for leaf in trees.leaves(feed))
 
 
 def _unflatten(structure: tuple[Tree, ...], leaves: Sequence[Tensor]) -> tuple[Tree, ...]:
