@@ -94,8 +94,8 @@ class Compiled:
 
         graph = trace(flat, [*inputs, *trees.leaves(feed)])
         other = [leaf.flip(0) for leaf in trees.leaves(feed)]
-        by_graph = self._outcome(lambda: graph(*_detached(inputs), *other), before)
         by_function = self._outcome(lambda: flat(*inputs, *other), before)
+        by_graph = self._outcome(lambda: _run(graph, *_detached(inputs), *other), before)
         if not all(_close(a, b) for a, b in zip(by_graph, by_function, strict=True)):
             raise UntraceableError(
                 "its traced graph gives other values: something in Python changes from call to call (a counter, numpy)"
@@ -127,6 +127,13 @@ class Compiled:
             raise
         except Exception as error:  # whatever a compiler raises
             raise UntraceableError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def _run(graph: GraphModule, *inputs: Tensor) -> Any:
+    try:
+        return graph(*inputs)
+    except RuntimeError as error:
+        raise UntraceableError(f"its traced graph fails on other values: {error}") from error
 
 
 def _detached(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -7,10 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyrovae.errors import PyrovaeError
+
+
+MASKS = (torch.bool, torch.uint8)  # the types of an index that selects
+
+aten = torch.ops.aten
 
 
 class UntraceableError(Exception):
@@ -32,11 +37,12 @@ def trace(
     """
     try:
         graph = make_fx(function, decomposition_table=dict(decompositions or {}))(*inputs)
-    except PyrovaeError:
+    except (PyrovaeError, UntraceableError):
         raise
     except Exception as error:  # whatever a foreign program or torch raises
         raise UntraceableError(_reason(error)) from error
     _refuse_frozen(graph)
+    _refuse_selections(graph)
     return graph
 
 
@@ -57,6 +63,21 @@ def _refuse_frozen(graph: GraphModule) -> None:
             "nothing would train them. Register them (an attribute of the module that is an nn.Parameter or an "
             "nn.Module), or declare them with pyro.param or pyro.module"
         )
+
+
+def _refuse_selections(graph: GraphModule) -> None:
+    """Shapes that depend on values: a trace freezes them, and on a GPU every call would wait for them."""
+    for node in graph.graph.nodes:
+        if _selects(node):
+            raise UntraceableError(
+                f"it selects by a tensor's values ({node.target}), so that shapes depend on them: use torch.where"
+            )
+
+
+def _selects(node: Node) -> bool:
+    if node.target in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
+        return any(index is not None and index.meta["val"].dtype in MASKS for index in node.args[1])  # type: ignore
+    return torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ())
 
 
 @torch.no_grad()

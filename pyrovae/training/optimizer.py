@@ -54,14 +54,14 @@ class GuardedOptimizer:
         """Step uphill along ``gradients``; returns their norm and whether the step was skipped (0. or 1.).
 
         Args:
-            gradients: of the objective, by parameter name; scaled in place.
+            gradients: of the objective, by parameter name.
             value: the objective, a scalar.
         """
         grads = [gradients[name] for name in self.parameters]
         norm = get_total_norm(grads)
         bad = 1.0 - (norm.isfinite() & value.isfinite()).to(norm.dtype)
         clip = 1.0 if self.max_grad_norm is None else (self.max_grad_norm / norm).clamp(max=1.0)
-        torch._foreach_mul_(grads, -clip)  # the objective is maximised, torch's optimizers minimise
+        grads = torch._foreach_mul(grads, -clip)  # the objective is maximised, torch's optimizers minimise
         self.started = self.started or not bool(bad)
         if self.started:
             self._step(grads, bad)
@@ -79,8 +79,9 @@ class GuardedOptimizer:
         Raises:
             UntraceableError: where the optimizer changed a Python number of its own, which a trace would freeze.
         """
-        groups, self._traceable = self.optimizer.param_groups, True
-        before = [dict(group) for group in groups]
+        self._traceable = True
+        groups, states = self.optimizer.param_groups, list(self.optimizer.state.values())
+        before = [dict(kept) for kept in (*groups, *states)]
         plain = {"fused": False, "foreach": False, "capturable": True}
         for group, rate in zip(groups, self.rates, strict=True):
             group.update({"lr": rate} | {key: value for key, value in plain.items() if key in group})
@@ -91,8 +92,8 @@ class GuardedOptimizer:
                 raise UntraceableError(f"{type(self.optimizer).__name__} keeps its count of steps in Python")
         finally:
             self._traceable = False
-            for group, saved in zip(groups, before, strict=True):
-                group.update(saved)
+            for kept, saved in zip((*groups, *states), before, strict=True):
+                kept.update(saved)
 
     def settle(self) -> None:
         """Move the counts of steps, which some optimizers keep on the CPU, to their parameters' device."""
@@ -103,7 +104,7 @@ class GuardedOptimizer:
 
     def _step(self, grads: list[Tensor], bad: Tensor) -> None:
         for parameter, grad in zip(self.parameters.values(), grads, strict=True):
-            parameter.grad = grad
+            parameter.grad = _laid_out_as(parameter, grad)
         if self.fused:
             self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
             self.optimizer.step()
@@ -142,6 +143,11 @@ def _reading_no_tensor() -> Iterator[None]:
     """Torch's optimizers then compute with counts and rates that are tensors."""
     with patch.object(torch.compiler, "_is_compiling_flag", True), TensorRates():
         yield
+
+
+def _laid_out_as(parameter: Tensor, grad: Tensor) -> Tensor:
+    """Fused kernels walk through memory: a gradient that is a view must lie there as its parameter does."""
+    return grad if grad.stride() == parameter.stride() else torch.empty_like(parameter).copy_(grad)
 
 
 def _build(factory: OptimizerFactory, parameters: list[Any]) -> torch.optim.Optimizer:
