@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 
 from pyrovae.errors import PyrovaeError
 
 
+LOOK = "it looks at a tensor's value ({}), which a trace would freeze"
 MASKS = (torch.bool, torch.uint8)  # the types of an index that selects
 
 aten = torch.ops.aten
@@ -36,7 +38,8 @@ def trace(
             frozen at its value.
     """
     try:
-        graph = make_fx(function, decomposition_table=dict(decompositions or {}))(*inputs)
+        with _NoLook():
+            graph = make_fx(function, decomposition_table=dict(decompositions or {}))(*inputs)
     except (PyrovaeError, UntraceableError):
         raise
     except Exception as error:  # whatever a foreign program or torch raises
@@ -46,10 +49,19 @@ def trace(
     return graph
 
 
+class _NoLook(TorchFunctionMode):
+    """Refuses the ways to a tensor's value that a trace does not see."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
+            raise UntraceableError(LOOK.format(f".{func.__name__}()"))
+        return func(*args, **(kwargs or {}))
+
+
 def _reason(error: Exception) -> str:
     text = str(error).strip()
     if "trying to get a value out of" in text or "data-dependent" in text.lower():
-        return "it looks at a tensor's value (an if, .item() or bool() on a tensor), which a trace would freeze"
+        return LOOK.format("an if, .item() or bool() on a tensor")
     lines = text.splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -54,17 +54,17 @@ class GuardedOptimizer:
         """Step uphill along ``gradients``; returns their norm and whether the step was skipped (0. or 1.).
 
         Args:
-            gradients: of the objective, by parameter name.
+            gradients: of the objective, by parameter name; a parameter without one (frozen by now) stays as it is.
             value: the objective, a scalar.
         """
-        grads = [gradients[name] for name in self.parameters]
+        grads = [gradients[name] for name in self.parameters if name in gradients]
         norm = get_total_norm(grads)
         bad = 1.0 - (norm.isfinite() & value.isfinite()).to(norm.dtype)
         clip = 1.0 if self.max_grad_norm is None else (self.max_grad_norm / norm).clamp(max=1.0)
-        grads = torch._foreach_mul(grads, -clip)  # the objective is maximised, torch's optimizers minimise
+        downhill = torch._foreach_mul(grads, -clip)  # the objective is maximised, torch's optimizers minimise
         self.started = self.started or not bool(bad)
         if self.started:
-            self._step(grads, bad)
+            self._step([p for name, p in self.parameters.items() if name in gradients], downhill, bad)
         return norm, bad
 
     @property
@@ -102,8 +102,8 @@ class GuardedOptimizer:
                 if isinstance(value, Tensor):
                     state[key] = value.to(parameter.device)
 
-    def _step(self, grads: list[Tensor], bad: Tensor) -> None:
-        for parameter, grad in zip(self.parameters.values(), grads, strict=True):
+    def _step(self, parameters: Sequence[Tensor], grads: Sequence[Tensor], bad: Tensor) -> None:
+        for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = _laid_out_as(parameter, grad)
         if self.fused:
             self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
@@ -111,7 +111,7 @@ class GuardedOptimizer:
             del self.optimizer.found_inf  # type: ignore[attr-defined]
         else:
             self._step_or_restore(bad)
-        for parameter in self.parameters.values():
+        for parameter in parameters:
             parameter.grad = None  # stock Pyro and plain loops would add to it
 
     def _step_or_restore(self, bad: Tensor) -> None:

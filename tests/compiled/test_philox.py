@@ -132,7 +132,7 @@ def test_bernoulli_with_a_number_and_dropout(dtype: torch.dtype) -> None:
     for function, kept in (
         (lambda x: torch.empty_like(x).bernoulli_(0.3), 0.3),
         (lambda x: torch.nn.functional.dropout(x, 0.7), 0.3),
-        (lambda x: torch.nn.functional.feature_dropout(x[:, None], 0.7)[:, 0], 0.3),
+        (lambda x: torch.feature_dropout(x[:, None], 0.7, True)[:, 0], 0.3),
     ):
         made = noise()
         out = graphed(function, made, x)()
