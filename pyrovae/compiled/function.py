@@ -26,9 +26,9 @@ Function = Callable[..., Tree]
 class Compiled:
     """``function`` as one graph, traced anew for other shapes and types of its arguments.
 
-    The graph is checked before it is used: with the same random numbers it must do what the function does, on the
-    rows of the feed in another order. So Python values that change from call to call are noticed, which a trace
-    freezes.
+    The graph is checked before it is used: with the same random numbers it must do what the function does, on half the
+    rows of the feed, each twice, in another order. So Python values that change from call to call are noticed, which a
+    trace freezes.
 
     Args:
         function: of trees of tensors; returns a tree of tensors, and may change the tensors of ``state`` in place.
@@ -66,16 +66,17 @@ class Compiled:
             return self._graphs[kind(feed)](trees.leaves(feed))
 
     def _compile(self, feed: tuple[Tree, ...]) -> Callable[..., Any]:
-        started, before = time.perf_counter(), copies(self.state)
+        changed = [*self.state, self.noise.step]
+        started, before = time.perf_counter(), copies(changed)
         device = self.noise.key.device
         devices = [device] if device.type == "cuda" else []
         try:
             with torch.random.fork_rng(devices=devices):
-                graph, structure = self._checked(feed, before)
+                graph, structure = self._checked(feed, before[:-1])
                 run = self._fast(graph, trees.leaves(feed))
             return lambda leaves: pytree.tree_unflatten(run(leaves), structure)
         finally:
-            restore(self.state, before)
+            restore(changed, before)
             self.seconds += time.perf_counter() - started
 
     def _checked(self, feed: tuple[Tree, ...], before: list[Tensor]) -> tuple[GraphModule, pytree.TreeSpec]:
@@ -89,9 +90,9 @@ class Compiled:
             return result
 
         graph = trace(flat, [*inputs, *trees.leaves(feed)])
-        other = [leaf.flip(0) for leaf in trees.leaves(feed)]
-        by_graph = self._outcome(lambda: graph(*_detached(inputs), *other), before)
+        other = [leaf.flip(0)[torch.arange(len(leaf), device=leaf.device) // 2] for leaf in trees.leaves(feed)]
         by_function = self._outcome(lambda: flat(*inputs, *other), before)
+        by_graph = self._outcome(lambda: _run(graph, *_detached(inputs), *other), before)
         if not all(_close(a, b) for a, b in zip(by_graph, by_function, strict=True)):
             raise UntraceableError(
                 "its traced graph gives other values: something in Python changes from call to call (a counter, numpy)"
@@ -125,6 +126,13 @@ class Compiled:
             raise
         except Exception as error:  # whatever a compiler raises
             raise UntraceableError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def _run(graph: GraphModule, *inputs: Tensor) -> Any:
+    try:
+        return graph(*inputs)
+    except RuntimeError as error:
+        raise UntraceableError(f"its traced graph fails on other values: {error}") from error
 
 
 def _detached(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -535,10 +535,9 @@ def clipped_adam(parameters: Any) -> Any:
 
 
 EAGER: dict[str, tuple[Callable[[], Case], str]] = {  # with the reason
-    "spline coupling": (flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])), "looks at a tensor's value"),
+    "spline coupling": (flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])), "selects by a tensor's values"),
     "inverse of an autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
     "a branch": (lambda: Case(vae(net=Branching), bits()), "looks at a tensor's value"),
     "a count in the optimizer": (standard(optimizer=Replacing), "count of steps in Python"),
     "ClippedAdam": (standard(optimizer=clipped_adam), "count of steps in Python"),
-    "LBFGS": (standard(optimizer=torch.optim.LBFGS), ""),
 }
