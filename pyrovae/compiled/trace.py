@@ -13,7 +13,6 @@ from torch.overrides import TorchFunctionMode
 
 from pyrovae.errors import PyrovaeError
 
-
 LOOK = "it looks at a tensor's value ({}), which a trace would freeze"
 MASKS = (torch.bool, torch.uint8)  # the types of an index that selects
 
@@ -88,7 +87,8 @@ def _refuse_selections(graph: GraphModule) -> None:
 
 def _selects(node: Node) -> bool:
     if node.target in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
-        return any(index is not None and index.meta["val"].dtype in MASKS for index in node.args[1])  # type: ignore
+        indices: Any = node.args[1]
+        return any(index is not None and index.meta["val"].dtype in MASKS for index in indices)
     return torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ())
 
 

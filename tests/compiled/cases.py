@@ -97,9 +97,7 @@ class FlowOver(nn.Module):
 
 def given_vae(prior: Callable[[nn.Module], nn.Module]) -> Case:
     encoder = conditional([WIDTH, 3], pv.families.normal, D)
-    return Case(
-        pv.VAE(prior(encoder), conditional([D, 3], pv.families.bernoulli, WIDTH), encoder), (bits(), one_hot())
-    )
+    return Case(pv.VAE(prior(encoder), conditional([D, 3], pv.families.bernoulli, WIDTH), encoder), (bits(), one_hot()))
 
 
 def conditional_vamp(encoder: nn.Module) -> nn.Module:
@@ -506,7 +504,7 @@ STEPPED = {f"by {name}": partial(stepped, optimizer) for name, optimizer in OPTI
 
 CASES: dict[str, Callable[[], Case]] = PRIORS | LIKELIHOODS | POSTERIORS | NETWORKS | OBJECTIVES | PROGRAMS | STEPPED
 
-# -------------------------------------------------------------------------------- what looks at values or counts in Python
+# ------------------------------------------------------------------------------ what looks at values or counts in Python
 
 
 class Replacing(torch.optim.Optimizer):

@@ -1,7 +1,7 @@
 """What a captured CUDA graph asks of a step, checked without a GPU: torch's device "meta" has no values at all.
 
-A look at a value fails there, and an operation that joins tensors of two devices is found. Only numbers, tensors without
-a dimension, may come from the CPU, as they may on a GPU.
+A look at a value fails there, and an operation that joins tensors of two devices is found. Only numbers, tensors
+without a dimension, may come from the CPU, as they may on a GPU.
 """
 
 from __future__ import annotations

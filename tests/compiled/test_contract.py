@@ -135,4 +135,4 @@ def test_what_cannot_be_traced_runs_eagerly_and_says_why(name: str, monkeypatch:
     (eager, expected), (fallen, found) = runs
     assert not fallen.manifest["compiled"] and reason in fallen.manifest["eager"]
     assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))  # the failed trace left nothing
-    assert [fallen.column(key) for key in ("objective", "skipped")] == [eager.column(k) for k in ("objective", "skipped")]
+    assert fallen.column("objective") == eager.column("objective")

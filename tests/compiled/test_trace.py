@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.compiled import Compiled, CompileWarning, UntraceableError
 from pyrovae.compiled.backends import interpreted
-from pyrovae.compiled.trace import trace
 
 X = torch.arange(6.0).reshape(3, 2)
 
@@ -283,6 +283,6 @@ def test_a_bad_step_is_skipped_by_the_graph_too(optimizer: Any, monkeypatch: pyt
     options = {"objective": Spoilt(), "schedules": {"bad": bad}, "epochs": 5, "optimizer": optimizer}
     run = fit("standard normal", monkeypatch, callbacks=callbacks, **options)
     assert run.manifest["compiled"] and run.column("skipped") == [0, 0, 2, 0, 0]
-    same = [all(torch.equal(p, q) for p, q in zip(a, b, strict=True)) for a, b in zip(weights, weights[1:])]  # noqa: B905
+    same = [all(torch.equal(p, q) for p, q in zip(a, b, strict=True)) for a, b in pairwise(weights)]
     assert same == [False, True, False, False]
     assert all(p.isfinite().all() for p in weights[-1])
