@@ -504,7 +504,7 @@ STEPPED = {f"by {name}": partial(stepped, optimizer) for name, optimizer in OPTI
 
 CASES: dict[str, Callable[[], Case]] = PRIORS | LIKELIHOODS | POSTERIORS | NETWORKS | OBJECTIVES | PROGRAMS | STEPPED
 
-# ------------------------------------------------------------------------------ what looks at values or counts in Python
+# -------------------------------------------------------------------- what looks at values or counts in Python
 
 
 class Replacing(torch.optim.Optimizer):
