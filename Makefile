@@ -4,10 +4,10 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format notebooks clean
+.PHONY: help setup demo test contracts lint format notebooks clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 	@echo "variables: PYTHON=$(PYTHON)  VENV=$(VENV)  PYTEST_ARGS=$(PYTEST_ARGS)"
 
 setup: $(VENV)/.installed ## create the virtual environment and install pyrovae for development
@@ -17,6 +17,9 @@ demo: $(VENV)/.installed ## train a small VAE on scikit-learn's digits and repor
 
 test: $(VENV)/.installed ## run the tests; PYTEST_ARGS="-m 'not slow'" leaves out the slow ones
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+contracts: $(VENV)/.installed ## compile every case of the contract of the compiled step (half an hour; needs a C++ compiler)
+	$(VENV)/bin/python -m pytest tests/compiled/test_contract.py --inductor-all $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed ## check style, format and types
 	$(VENV)/bin/ruff check .

@@ -73,7 +73,7 @@ class DiagonalNormalMixture(TorchDistribution):
             z, m, precision = float64(z), float64(m), float64(self.scale).pow(-2)
         weight = torch.cat([precision, -2 * m * precision], -1)  # (K, 2 D)
         constant = (m.square() * precision).sum(-1) + self.loc.shape[-1] * math.log(2 * math.pi)
-        square = torch.nn.functional.linear(torch.cat([z.square(), z], -1), weight, constant).to(value)  # (*batch, K)
+        square = (torch.cat([z.square(), z], -1) @ weight.T + constant).to(value)  # (*batch, K)
         log_weights = self.logits.log_softmax(-1) - self.scale.log().sum(-1)
         log_prob = torch.logsumexp(log_weights - 0.5 * square, -1)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))

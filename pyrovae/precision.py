@@ -65,13 +65,16 @@ def bfloat16_layers() -> Iterator[None]:
 
 class _BFloat16Layers(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in _LAYERS or args[0].dtype != torch.float32:
-            return func(*args, **(kwargs or {}))
-        return _rounded(func, *args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        return _rounded(func, *args, **kwargs) if func in _LAYERS else func(*args, **kwargs)
 
 
-def _rounded(layer: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any) -> Tensor:
-    y = layer(x.bfloat16(), weight.bfloat16(), None, *args).float()
+def _rounded(
+    layer: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+) -> Tensor:
+    if input.dtype != torch.float32:
+        return layer(input, weight, bias, *args, **kwargs)
+    y = layer(input.bfloat16(), weight.bfloat16(), None, *args, **kwargs).float()
     if bias is None or layer is nn.functional.linear:
         return y if bias is None else y + bias
     return y + bias.reshape(-1, *[1] * (weight.dim() - 2))

@@ -26,9 +26,8 @@ Function = Callable[..., Tree]
 class Compiled:
     """``function`` as one graph, traced anew for other shapes and types of its arguments.
 
-    The graph is checked before it is used: with the same random numbers it must do what the function does, on half the
-    rows of the feed, each twice, in another order. So Python values that change from call to call are noticed, which a
-    trace freezes.
+    The graph is checked before it is used: with the same random numbers it must do what the function does, on half
+    the rows of the feed, each twice. So Python values that change from call to call are noticed, which a trace freezes.
 
     Args:
         function: of trees of tensors; returns a tree of tensors, and may change the tensors of ``state`` in place.

@@ -87,7 +87,8 @@ def _refuse_selections(graph: GraphModule) -> None:
 
 def _selects(node: Node) -> bool:
     if node.target in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
-        return any(index is not None and index.meta["val"].dtype in MASKS for index in node.args[1])  # type: ignore[union-attr]
+        indices: Any = node.args[1]
+        return any(index is not None and index.meta["val"].dtype in MASKS for index in indices)
     return torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ())
 
 

@@ -245,12 +245,11 @@ POSTERIORS: dict[str, Callable[[], Case]] = {
     ),
     "autoregressive flow": flow_guide(autoregressive),
     "affine coupling, path": flow_guide(lambda: T.affine_coupling(D, [4]), gradient=path),
-    "two flows and a permutation": flow_guide(
-        autoregressive, lambda: T.Permute(torch.tensor([1, 0])), autoregressive, objective=iwae, num_particles=3
+    "two flows": flow_guide(
+        autoregressive, lambda: T.affine_coupling(D, [4]), autoregressive, objective=iwae, num_particles=3
     ),
     "affine coupling": flow_guide(lambda: T.affine_coupling(D, [4])),
     "neural autoregressive flow": flow_guide(lambda: T.neural_autoregressive(D, [4])),
-    "block autoregressive flow": flow_guide(lambda: T.block_autoregressive(D)),
     "planar flow": flow_guide(lambda: T.Planar(D)),
     "radial flow": flow_guide(lambda: T.Radial(D)),
     "householder flow": flow_guide(lambda: T.Householder(D)),
@@ -505,7 +504,7 @@ STEPPED = {f"by {name}": partial(stepped, optimizer) for name, optimizer in OPTI
 
 CASES: dict[str, Callable[[], Case]] = PRIORS | LIKELIHOODS | POSTERIORS | NETWORKS | OBJECTIVES | PROGRAMS | STEPPED
 
-# -------------------------------------------------------------------------------- what looks at values or counts in Python
+# -------------------------------------------------------------------- what looks at values or counts in Python
 
 
 class Replacing(torch.optim.Optimizer):
@@ -536,6 +535,7 @@ def clipped_adam(parameters: Any) -> Any:
 
 EAGER: dict[str, tuple[Callable[[], Case], str]] = {  # with the reason
     "spline coupling": (flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])), "selects by a tensor's values"),
+    "block autoregressive flow": (flow_guide(lambda: T.block_autoregressive(D)), "selects by a tensor's values"),
     "inverse of an autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
     "a branch": (lambda: Case(vae(net=Branching), bits()), "looks at a tensor's value"),
     "a count in the optimizer": (standard(optimizer=Replacing), "count of steps in Python"),
