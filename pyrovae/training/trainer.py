@@ -107,10 +107,11 @@ class Trainer:
         start, size = time.perf_counter(), self.options["batch_size"]
         steps = self.step.data.num_batches(size)
         self.stepper.begin_epoch()
-        for number, feed in enumerate(self.step.data.feeds(size, shuffle=True)):
-            self._set_schedules(epoch + (min(number / steps, 1.0) if steps else 0.0))
-            self.stepper(*feed)
-            bar.advance(trees.num_data(*feed))
+        with closing(self.step.data.feeds(size, shuffle=True)) as feeds:
+            for number, feed in enumerate(feeds):
+                self._set_schedules(epoch + (min(number / steps, 1.0) if steps else 0.0))
+                self.stepper(*feed)
+                bar.advance(trees.num_data(*feed))
         forget(self.run.program)
         means, skipped, longest = self.step.totals()
         self._abort_if_stuck(epoch, longest)
@@ -133,8 +134,9 @@ class Trainer:
         scheduled = self.step.scheduled.items()
         final = {name: torch.full_like(t, self.schedules[name](epochs, epochs)) for name, t in scheduled}
         total, count = 0.0, 0
-        with seeded(self.options["seed"], self.device), frozen(program):
-            for batch in map(data.observe, data.feeds(VALIDATION_ROWS, shuffle=False)):
+        feeds = data.feeds(VALIDATION_ROWS, shuffle=False)
+        with seeded(self.options["seed"], self.device), frozen(program), closing(feeds):
+            for batch in map(data.observe, feeds):
                 total += float64(self.evaluate(*batch, **final)).sum().item()
                 count += trees.num_data(*batch)
         return total / count
