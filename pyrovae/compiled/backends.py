@@ -21,7 +21,40 @@ Run = Callable[[Sequence[Tensor]], Any]
 Backend = Callable[[GraphModule, Sequence[Tensor], Sequence[Tensor]], Run]
 
 WARM_UP = 3  # runs before a capture, in which libraries set up their workspaces
+LARGE = 1024  # elements of a kernel's result for which a scalar is worth a place in memory
+REPEATS = 16  # of a scalar: a reduction over fewer Inductor would unroll
 TRIALS = 20  # replays that decide between two captured graphs
+
+
+def decompositions_for(device: torch.device) -> dict[Any, Callable[..., Any]]:
+    """Operations that are faster in other words than the backend's own."""
+    aten = torch.ops.aten
+    cpu: dict[Any, Callable[..., Any]] = {
+        aten.addmm.default: _product_then_bias,
+        aten.binary_cross_entropy_with_logits.default: _cross_entropy,
+        aten._foreach_norm.Scalar: _norms,
+    }
+    return cpu if device.type == "cpu" else {}
+
+
+def _product_then_bias(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """The bias is free in the kernel that follows, where the matrix library first copies it to every row."""
+    product = torch.mm(a, b)
+    return (product if alpha == 1 else alpha * product) - -beta * bias  # Inductor would fold a sum back into addmm
+
+
+def _norms(tensors: Sequence[Tensor], ord: float = 2, dtype: torch.dtype | None = None) -> Any:
+    """Norms in kernels of the graph's own."""
+    if ord != 2 or dtype is not None:
+        return NotImplemented
+    return [tensor.square().sum().sqrt() for tensor in tensors]
+
+
+def _cross_entropy(logits: Tensor, x: Tensor, weight: Any = None, pos_weight: Any = None, reduction: int = 1) -> Any:
+    """log(1 + exp(-|l|)) lies in [0, log 2], where log has the absolute error of the slower log1p."""
+    if weight is not None or pos_weight is not None or reduction != 0:
+        return NotImplemented
+    return logits.relu() - x * logits + torch.log(1 + torch.exp(-logits.abs()))
 
 
 def backend_for(device: torch.device) -> Backend | None:
@@ -36,9 +69,34 @@ def interpreted(graph: GraphModule, fixed: Sequence[Tensor], feed: Sequence[Tens
 
 def inductor(graph: GraphModule, fixed: Sequence[Tensor], feed: Sequence[Tensor]) -> Run:
     """Fused kernels by TorchInductor."""
+    if all(t.device.type == "cpu" for t in fixed):
+        _store_scalars(graph)
     with _quiet():
         run = torch._inductor.compile(graph, [*fixed, *feed])
     return lambda leaves: run(*fixed, *leaves)
+
+
+def _store_scalars(graph: GraphModule) -> None:
+    """Keep single numbers that large kernels use in memory, by way of a reduction, which Inductor stores.
+
+    Otherwise it writes the computation of a scalar, such as Adam's bias correction, into the inner loop of the kernel,
+    and no C++ compiler dares to take it out again.
+    """
+    for node in list(graph.graph.nodes):
+        large = [user for user in node.users if _numel(user) >= LARGE]
+        if node.op == "call_function" and _numel(node) == 1 and not node.meta["val"].shape and large:
+            with graph.graph.inserting_after(node):
+                repeated = graph.graph.call_function(torch.ops.aten.expand.default, (node, [REPEATS]))
+            with graph.graph.inserting_after(repeated):
+                stored = graph.graph.call_function(torch.ops.aten.amax.default, (repeated,))
+            for user in large:
+                user.replace_input_with(node, stored)
+    graph.recompile()
+
+
+def _numel(node: torch.fx.Node) -> int:
+    value = node.meta.get("val")
+    return value.numel() if isinstance(value, Tensor) else 0
 
 
 def cuda_graph(graph: GraphModule, fixed: Sequence[Tensor], feed: Sequence[Tensor]) -> Run:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
 
 from pyrovae import trees
-from pyrovae.compiled.backends import Backend
+from pyrovae.compiled.backends import Backend, decompositions_for
 from pyrovae.compiled.philox import Noise
 from pyrovae.compiled.trace import UntraceableError, copies, restore, trace
 from pyrovae.errors import PyrovaeError
@@ -20,7 +21,7 @@ from pyrovae.trees import Tree
 
 TOLERANCE = 1e-4  # between a graph and its function, which carry out the same operations
 
-Function = Callable[..., Sequence[Tensor]]
+Function = Callable[..., Tree]
 
 
 class CompileWarning(UserWarning):
@@ -40,57 +41,64 @@ class Compiled:
     freezes.
 
     Args:
-        function: of trees of tensors; returns a list of tensors, and may change the tensors of ``state`` in place.
+        function: of trees of tensors; returns a tree of tensors, and may change the tensors of ``state`` in place.
             It may run any Python, but not depend on a tensor's value.
         state: tensors that the function reads and may change; parameters among them.
         constants: tensors that it reads only.
         backend: makes a graph fast, see ``pyrovae.compiled.backends``.
+        device: where all of this lies.
 
     Raises:
         UntraceableError: on the first call, the arguments and ``state`` being as they were.
     """
 
     def __init__(
-        self, function: Function, *, state: Sequence[Tensor], constants: Sequence[Tensor], backend: Backend
+        self,
+        function: Function,
+        *,
+        state: Sequence[Tensor],
+        constants: Sequence[Tensor],
+        backend: Backend,
+        device: torch.device,
     ) -> None:
         self.function, self.backend = function, backend
+        self.noise = Noise(device)
         self.state = list({id(t): t for t in state}.values())
         known = {id(t) for t in self.state}
         self.constants = [t for t in {id(t): t for t in constants}.values() if id(t) not in known]
-        self.noise = Noise(self.state[0].device)
         self.seconds = 0.0  # spent on tracing and compiling
         self._graphs: dict[Any, Callable[..., Any]] = {}
 
-    def __call__(self, *feed: Tree) -> Sequence[Tensor]:
+    def __call__(self, *feed: Tree) -> Tree:
         leaves = trees.leaves(feed)
         kind = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         if kind not in self._graphs:
             self._graphs[kind] = self._compile(feed)
         with torch.no_grad():
-            result: Sequence[Tensor] = self._graphs[kind](leaves)
-            return result
-
-    def forget(self) -> None:
-        """Trace anew at the next call."""
-        self._graphs.clear()
+            return self._graphs[kind](leaves)
 
     def _compile(self, feed: tuple[Tree, ...]) -> Callable[..., Any]:
         started, before = time.perf_counter(), copies(self.state)
-        devices = [self.state[0].device] if self.state[0].is_cuda else []
+        device = self.noise.key.device
+        devices = [device] if device.type == "cuda" else []
         try:
             with torch.random.fork_rng(devices=devices):
-                graph = self._checked(feed, before)
-                return self._fast(graph, trees.leaves(feed))
+                graph, structure = self._checked(feed, before)
+                run = self._fast(graph, trees.leaves(feed))
+            return lambda leaves: pytree.tree_unflatten(run(leaves), structure)
         finally:
             restore(self.state, before)
             self.seconds += time.perf_counter() - started
 
-    def _checked(self, feed: tuple[Tree, ...], before: list[Tensor]) -> GraphModule:
-        """The function's graph with torch's own random numbers, compared with the function."""
+    def _checked(self, feed: tuple[Tree, ...], before: list[Tensor]) -> tuple[GraphModule, pytree.TreeSpec]:
+        """The function's graph with torch's own random numbers, compared with the function; and what it returns."""
         inputs = [*self.state, *self.constants]
+        structure = None
 
-        def flat(*tensors: Tensor) -> Sequence[Tensor]:
-            return self.function(*_unflatten(feed, tensors[len(inputs) :]))
+        def flat(*tensors: Tensor) -> list[Tensor]:
+            nonlocal structure
+            result, structure = pytree.tree_flatten(self.function(*_unflatten(feed, tensors[len(inputs) :])))
+            return result
 
         graph = trace(flat, [*inputs, *trees.leaves(feed)])
         other = [leaf.flip(0) for leaf in trees.leaves(feed)]
@@ -100,9 +108,10 @@ class Compiled:
             raise UntraceableError(
                 "its traced graph gives other values: something in Python changes from call to call (a counter, numpy)"
             )
-        return graph
+        assert structure is not None
+        return graph, structure
 
-    def _outcome(self, run: Callable[[], Sequence[Tensor]], before: list[Tensor]) -> list[Tensor]:
+    def _outcome(self, run: Callable[[], list[Tensor]], before: list[Tensor]) -> list[Tensor]:
         """What a run returns and leaves in the state, from the same start with the same random numbers."""
         restore(self.state, before)
         torch.manual_seed(0)
@@ -122,7 +131,8 @@ class Compiled:
         fixed = [key, step, *_detached([*self.state, *self.constants])]
         try:
             with torch.no_grad():
-                return self.backend(trace(stepping, [*fixed, *feed], self.noise.decompositions()), fixed, feed)
+                decompositions = self.noise.decompositions() | decompositions_for(key.device)
+                return self.backend(trace(stepping, [*fixed, *feed], decompositions), fixed, feed)
         except PyrovaeError:
             raise
         except Exception as error:  # whatever a compiler raises

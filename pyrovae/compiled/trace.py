@@ -23,12 +23,11 @@ def trace(
     """The operations that ``function(*inputs)`` carries out, as a graph with the same inputs.
 
     The function runs once, on the inputs themselves, so that tensors which it reaches by other ways (a module's
-    parameters) are recognised as inputs too. It changes in place what it changes.
+    parameters) are recognised as inputs too. It changes in place what it changes. Other tensors become constants.
 
     Raises:
         UntraceableError: with the reason in one line.
-        PyrovaeError: the function uses a tensor that requires a gradient and is not among the inputs: it would be
-            frozen at its value.
+        PyrovaeError: with gradients on, the function uses a tensor that requires one and is not among the inputs.
     """
     try:
         graph = make_fx(function, decomposition_table=dict(decompositions or {}))(*inputs)
@@ -36,7 +35,8 @@ def trace(
         raise
     except Exception as error:  # whatever a foreign program or torch raises
         raise UntraceableError(_reason(error)) from error
-    _refuse_frozen(graph)
+    if torch.is_grad_enabled():
+        _refuse_untrained(graph)
     return graph
 
 
@@ -48,7 +48,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}"
 
 
-def _refuse_frozen(graph: GraphModule) -> None:
+def _refuse_untrained(graph: GraphModule) -> None:
     constants = [getattr(graph, node.target) for node in graph.graph.nodes if node.op == "get_attr"]
     frozen = [tuple(c.shape) for c in constants if isinstance(c, Tensor) and c.requires_grad]
     if frozen:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from pyrovae import trees
+from pyrovae.compiled import Compiled, UntraceableError, said_once
+from pyrovae.compiled.backends import Backend, backend_for
+from pyrovae.compiled.pays import pays
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.result import Draws, Evidence
 from pyrovae.evidence.streaming import Accumulator, Reservoir, blank
@@ -22,6 +27,7 @@ from pyrovae.randomness import seeded
 from pyrovae.sampling import observed_values
 from pyrovae.terms import LogTerms, Site, Terms, log_terms, terms_for
 from pyrovae.trees import Tree
+from pyrovae.validation import validating
 
 MEMORY = {"cpu": 2**28, "cuda": 2**31, "mps": 2**30}  # bytes of working memory, by type of device
 MOST_ROWS = {"cpu": 4096, "cuda": 2**18, "mps": 2**16}  # beyond these, larger chunks are no faster (on CPUs: cache)
@@ -40,6 +46,7 @@ def log_marginal(
     seed: int | None = None,
     num_draws: int = 0,
     log_jacobian: float | Tensor = 0.0,
+    compile: bool | Literal["auto"] = "auto",
     memory: int | None = None,
     progress: bool | None = None,
 ) -> Evidence:
@@ -51,12 +58,15 @@ def log_marginal(
             Pyro's store, which stays as it is). Networks that cannot take a particle dimension run on repeated rows.
         x, given: tensors or arrays, or trees of them, with N rows; observations, not pixel probabilities.
         num_particles: S, for every datum.
-        seed: makes the result repeatable, for the same ``memory``; the global generator is left as it was. None
-            draws from the global generator.
+        seed: makes the result repeatable, for the same ``memory`` and ``compile``; the global generator is left as it
+            was. None draws from the global generator.
         num_draws: posterior draws to keep per datum, for ``Evidence.to_arviz``.
         log_jacobian: log |det dx/dx_own| of the change of variables from the data's own units to those of x, nats: a
             number, or one per datum (N,). For x = (x_own - loc) / scale it is -sum log scale, ``Data.log_jacobian``.
             As log p_own(x_own) = log p(x) + log |det dx/dx_own|, it is added to every ``log_prob``.
+        compile: trace a chunk of particles once (guide, model, log-weights, random numbers) and run it as one compiled
+            graph. "auto" does so where there is enough to compute to pay for compiling, about 5 s. A program that
+            cannot be traced runs eagerly, with a ``CompileWarning`` that says why.
         memory: bytes of working memory that decide the size of a chunk; memory grows with neither S (but for the
             tail that k-hat needs, about 3 sqrt S weights per datum of a block) nor N.
         progress: a progress bar; by default where standard error is a terminal.
@@ -97,10 +107,13 @@ def log_marginal(
         probe = [trees.rows(tree, slice(0, 3)) for tree in rows]
         terms = terms_for(program, *probe)
         _check_density(program, probe)
-        estimator = _Estimator(program, terms, num_particles, num_draws)
         limit = _most_rows(program, terms, rows, memory or MEMORY.get(device.type, MEMORY["cpu"]), device)
         chunk = min(num_particles, max(1, limit // min(size, BLOCK)))
         block = min(size, max(1, limit // chunk))
+        points = _Points(program, terms, values=num_draws > 0)
+        if _wanted(compile, points, rows, num_particles, device, chunk * block):
+            points.compile(backend_for(device), block, chunk, device)
+        estimator = _Estimator(program, points, num_particles, num_draws)
         starts = range(0, size, block)
         bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
         parts = [estimator.block([trees.rows(tree, slice(i, i + block)) for tree in rows], chunk) for i in bar]
@@ -154,11 +167,59 @@ def _most_rows(program: Any, terms: Terms, rows: list[Tree], memory: int, device
     return int(max(1, min(memory / per_row, MOST_ROWS.get(device.type, MOST_ROWS["cpu"]))))
 
 
+class _Points:
+    """Particles of a block of data: their log-weights, and what a draw consists of; compiled where that was chosen."""
+
+    def __init__(self, program: Any, terms: Terms, *, values: bool) -> None:
+        self.program, self.terms, self.values = program, terms, values
+        self._compiled: Compiled | None = None
+        self._shape = (0, 0)
+
+    def compile(self, backend: Backend | None, block: int, chunk: int, device: torch.device) -> None:
+        """Run chunks of ``chunk`` particles for ``block`` data as one graph; others are too few to matter."""
+        if backend is None:
+            said_once("log_marginal", "there is no compiler for this device")
+            return
+        own = [*self.program.parameters(), *self.program.buffers()] if isinstance(self.program, nn.Module) else []
+        self._compiled = Compiled(partial(self._run, chunk), state=[], constants=own, backend=backend, device=device)
+        self._shape = (block, chunk)
+
+    def __call__(self, rows: list[Tree], count: int) -> tuple[Tensor, Any]:
+        """(*points, n) log-weights, nats; and the values of the draws, where they are wanted."""
+        if self._compiled is not None and (trees.num_data(*rows), count) == self._shape:
+            try:
+                result: tuple[Tensor, Any] = self._compiled(*rows)
+                return result
+            except UntraceableError as untraceable:
+                self._compiled = None
+                said_once("log_marginal", str(untraceable))
+        return self._run(count, *rows)
+
+    def _run(self, count: int, *rows: Tree) -> tuple[Tensor, Any]:
+        t = self.terms(self.program, *rows, num_particles=count)
+        log_weight = t.log_point_weight + math.log(count)
+        return log_weight, _values(t, log_weight) if self.values else ()
+
+
+def _wanted(
+    compile: Any, points: _Points, rows: list[Tree], num_particles: int, device: torch.device, limit: int
+) -> bool:
+    if compile not in (True, False, "auto"):
+        raise PyrovaeError(f"compile must be True, False or 'auto'; got {compile!r}")
+    if compile != "auto" or backend_for(device) is None:
+        return compile is True
+    probe = [trees.rows(tree, slice(0, 1)) for tree in rows]
+    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
+        points(probe, 8)
+    points_in_all = num_particles * trees.num_data(*rows)
+    return pays(points_in_all // limit, counter.get_total_flops() / 8 * points_in_all)
+
+
 class _Estimator:
     """Streams the particles of one block of data after another."""
 
-    def __init__(self, program: Any, terms: Terms, num_particles: int, num_draws: int) -> None:
-        self.program, self.terms = program, terms
+    def __init__(self, program: Any, points: _Points, num_particles: int, num_draws: int) -> None:
+        self.program, self.points = program, points
         self.num_particles, self.num_draws = num_particles, num_draws
 
     def block(self, rows: list[Tree], chunk: int) -> tuple[Tensor, Draws | None]:
@@ -166,13 +227,14 @@ class _Estimator:
         size = trees.num_data(*rows)
         accumulator = Accumulator(size, self.num_particles, _float64_device(rows))
         reservoir = Reservoir(self.num_draws) if self.num_draws else None
-        for start in range(0, self.num_particles, chunk):
-            count = min(chunk, self.num_particles - start)
-            t = self.terms(self.program, *rows, num_particles=count)
-            log_weight = t.log_point_weight + math.log(count)
-            accumulator.add(torch.logsumexp(log_weight.flatten(0, -3), 0) if log_weight.dim() > 2 else log_weight)
-            if reservoir:
-                reservoir.add(log_weight.flatten(0, -2), _values(t, log_weight))
+        with torch.random.fork_rng():
+            log_terms(self.program, *rows)  # one particle under validation, of data too; the others go without
+        with validating(False):
+            for start in range(0, self.num_particles, chunk):
+                log_weight, values = self.points(rows, min(chunk, self.num_particles - start))
+                accumulator.add(torch.logsumexp(log_weight.flatten(0, -3), 0) if log_weight.dim() > 2 else log_weight)
+                if reservoir:
+                    reservoir.add(log_weight.flatten(0, -2), values)
         figures = [accumulator.log_mean, accumulator.standard_error, accumulator.ess, accumulator.pareto_k]
         return torch.stack(figures).cpu(), self._draws(reservoir, rows) if reservoir else None
 

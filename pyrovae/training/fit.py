@@ -32,9 +32,10 @@ from pyrovae.training.run import Run, claim, describe, environment
 from pyrovae.training.schedules import Schedule
 from pyrovae.training.sources import source
 from pyrovae.training.step import Step
-from pyrovae.training.stepper import Stepper, pays
-from pyrovae.training.trainer import Callback, Trainer, validating
+from pyrovae.training.stepper import Stepper, long_enough
+from pyrovae.training.trainer import Callback, Trainer
 from pyrovae.trees import Tree
+from pyrovae.validation import validating
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
 PRECISIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {"fp32": nullcontext, "bf16": bfloat16_layers}
@@ -157,7 +158,7 @@ def _backend(step: Step, device: torch.device, options: Mapping[str, Any]) -> Ba
     """What compiles the step; None where it is to run eagerly."""
     backend, wanted = backend_for(device), options["compile"]
     if wanted == "auto" and backend is not None:
-        wanted = pays(step, step.data, epochs=options["epochs"], batch_size=options["batch_size"])
+        wanted = long_enough(step, step.data, epochs=options["epochs"], batch_size=options["batch_size"])
     if wanted is True and backend is None:
         said_once("training", f"there is no compiler for {device.type}")
     return backend if wanted else None

@@ -51,7 +51,7 @@ class Step:
         self.sums = torch.zeros(len(MEANS), device=device)  # over the data of an epoch
         self.seen, self.skipped, self.in_a_row, self.longest = (torch.zeros((), device=device) for _ in range(4))
 
-    def __call__(self, *feed: Tree) -> list[Tensor]:
+    def __call__(self, *feed: Tree) -> None:
         """Take a step on the batch of ``feed``."""
         batch = self.data.observe(feed)
         with self.precision():
@@ -60,7 +60,6 @@ class Step:
         norm, bad = self.optimizer.step(estimate.gradients, value.sum())
         with torch.no_grad():
             self._count(estimate, value, norm, bad)
-        return []
 
     def _count(self, estimate: Estimate, value: Tensor, norm: Tensor, bad: Tensor) -> None:
         terms, size = estimate.terms, value.shape[0]
@@ -90,7 +89,8 @@ class Step:
         module = [*self.program.parameters(), *self.program.buffers()]
         return [*module, *self.optimizer.state, *self.scheduled.values(), *counts]
 
-    def traceable(self, *feed: Tree) -> list[Tensor]:
+    def traceable(self, *feed: Tree) -> tuple[()]:
         """The same step in plain tensor operations."""
         with self.optimizer.traceable():
-            return self(*feed)
+            self(*feed)
+        return ()

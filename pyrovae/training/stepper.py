@@ -9,19 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from pyrovae import trees
 from pyrovae.compiled import Compiled, UntraceableError, said_once
 from pyrovae.compiled.backends import Backend
+from pyrovae.compiled.pays import pays
 from pyrovae.parameters import forget
 from pyrovae.training.sources import Source
 from pyrovae.training.step import Step
 from pyrovae.trees import Tree
 
-# What an eager step costs, roughly: the same numbers everywhere, so that the choice (and with it a run's random
-# numbers) does not depend on how busy a machine is.
-FLOPS_PER_SECOND = 1e11
-SECONDS_PER_STEP = 1.5e-3  # Python and Pyro's handlers
-PAYS_FROM = 40.0  # seconds of eager steps: compiling takes 5 to 15, and saves half of them or more
 
-
-def pays(step: Step, source: Source, *, epochs: int, batch_size: int) -> bool:
+def long_enough(step: Step, source: Source, *, epochs: int, batch_size: int) -> bool:
     """Whether a run is long enough for compiling its step; no for a stream that does not tell its length."""
     batches = source.num_batches(batch_size)
     if batches is None:
@@ -31,7 +26,7 @@ def pays(step: Step, source: Source, *, epochs: int, batch_size: int) -> bool:
         step.gradient(step.program, step.objective, *probe)
     forget(step.program)
     flops = counter.get_total_flops() / trees.num_data(*probe) * batch_size
-    return epochs * batches * (flops / FLOPS_PER_SECOND + SECONDS_PER_STEP) > PAYS_FROM
+    return pays(epochs * batches, epochs * batches * flops)
 
 
 class Stepper:
@@ -89,5 +84,9 @@ class Stepper:
         self.step.optimizer.settle()
         self._traced = self._frozen()
         return Compiled(
-            self.step.traceable, state=self.step.state, constants=self.step.data.tensors, backend=self.backend
+            self.step.traceable,
+            state=self.step.state,
+            constants=self.step.data.tensors,
+            backend=self.backend,
+            device=self.step.sums.device,
         )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Protocol
 
-import pyro
 import torch
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from pyrovae.training.run import Run
 from pyrovae.training.schedules import Schedule
 from pyrovae.training.sources import Source
 from pyrovae.training.stepper import Stepper
+from pyrovae.validation import validating
 
 VALIDATION_ROWS = 2048  # rows of one validation batch
 SAVED_EVERY = 60.0  # seconds: what a run that is killed may lose of its weights
@@ -33,17 +33,6 @@ class Callback(Protocol):
     """Called after every epoch; may call ``run.stop()``. An exception in it is reported and training goes on."""
 
     def on_epoch_end(self, run: Run) -> None: ...
-
-
-@contextmanager
-def validating(on: bool) -> Iterator[None]:
-    """Pyro's and torch's validation on or off; both are put back, which Pyro's own context does for itself only."""
-    before = torch.distributions.Distribution._validate_args
-    try:
-        with pyro.validation_enabled(on):
-            yield
-    finally:
-        torch.distributions.Distribution.set_default_validate_args(before)
 
 
 class Trainer:

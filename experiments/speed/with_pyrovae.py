@@ -1,0 +1,80 @@
+"""pyrovae: the program of its parts, trained by ``pv.fit`` and evaluated by ``pv.log_marginal``."""
+
+import functools
+import warnings
+from contextlib import contextmanager
+
+import torch
+from work import CHANNELS, DENSE, HIDDEN, RATE, Trained, read, write
+
+import pyrovae as pv
+
+
+def program(work, weights):
+    """The same networks as modules of pyrovae, with these weights."""
+    if work.network == "conv network":
+        conv = {"channels": CHANNELS, "hidden": DENSE}
+        encoder = pv.networks.ConvEncoder(work.shape, 2 * work.latent, **conv)
+        decoder = pv.networks.ConvDecoder(work.latent, work.shape, **conv)
+    else:
+        hidden = HIDDEN[work.network]
+        encoder = pv.networks.MLP(work.shape, *hidden, 2 * work.latent)
+        decoder = pv.networks.MLP(work.latent, *hidden[::-1], work.shape)
+    write(weights, encoder, decoder)
+    return pv.VAE(
+        prior=pv.priors.StandardNormal(work.latent),
+        decoder=pv.Conditional(decoder, pv.families.bernoulli),
+        encoder=pv.Conditional(encoder, pv.families.normal),
+    )
+
+
+def binarized(pixels):
+    """Fresh bits for every step."""
+    return (torch.rand_like(pixels) < pixels).to(pixels.dtype)
+
+
+@contextmanager
+def compiled_as_asked():
+    """A program that pyrovae runs eagerly instead is an error: its time would stand under the wrong name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*runs eagerly")
+        yield
+
+
+def train(work, pixels, weights, seed, **options):
+    """``pv.fit`` without validation; ``options`` are ``compile`` and ``precision``."""
+    vae = program(work, weights)
+    with compiled_as_asked():
+        run = pv.fit(
+            vae,
+            pixels.unflatten(1, work.shape),
+            objective=pv.objectives.iwae if work.particles > 1 else pv.objectives.elbo,
+            num_particles=work.particles,
+            epochs=work.epochs,
+            batch_size=work.batch,
+            optimizer=functools.partial(torch.optim.Adam, lr=RATE),
+            draw=binarized,
+            seed=seed,
+            progress=False,
+            **options,
+        )
+    return Trained(run.column("seconds"), read(vae.encoder.net, vae.decoder.net))
+
+
+def evaluate(work, weights, **options):
+    """``pv.log_marginal``, with its errors and diagnostics."""
+    vae = program(work, weights).eval()
+
+    def log_marginal(x, particles):
+        with compiled_as_asked():
+            warnings.simplefilter("ignore", pv.EvidenceWarning)  # a network trained for minutes is no matter here
+            ev = pv.log_marginal(
+                vae,
+                x.unflatten(1, work.shape),
+                num_particles=particles,
+                progress=False,
+                **options,
+            )
+        return ev.mean
+
+    return log_marginal
