@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,8 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.training.batches import Batch, Feed, as_batch, order
 from pyrovae.training.prefetch import prefetched, prefetched_where_repeatable
 from pyrovae.trees import Tree
+
+BLOCK = 2**22  # bytes that are read together
 
 
 def memory_mapped(leaf: Any) -> bool:
@@ -44,8 +47,12 @@ class Mapped:
         return -(-self.num_data // batch_size)
 
     def feeds(self, batch_size: int, *, shuffle: bool) -> Generator[Feed]:
-        indices = order(self.num_data, self.device, shuffle=shuffle).cpu().split(batch_size)
-        yield from prefetched(map(self._read, indices), self.device)
+        size = self._batches_together(batch_size) * batch_size
+        indices = order(self.num_data, self.device, shuffle=shuffle).cpu().split(size)
+        with closing(prefetched(map(self._read, indices), self.device)) as blocks:
+            for block in blocks:
+                for start in range(0, trees.num_data(*block), batch_size):
+                    yield trees.rows(block, slice(start, start + batch_size))
 
     def observe(self, feed: Feed) -> Batch:
         x, *given = feed
@@ -54,6 +61,11 @@ class Mapped:
     def probe(self, count: int) -> Batch:
         first = self._read(torch.arange(min(count, self.num_data)))
         return self.observe(trees.to(first, self.device))
+
+    def _batches_together(self, batch_size: int) -> int:
+        """How many batches are read at once: each reading hands over from thread to thread, which costs time."""
+        row = sum(leaf.nbytes for leaf in trees.leaves(self.rows)) / self.num_data
+        return max(1, int(BLOCK / (row * batch_size)))
 
     def _read(self, index: Tensor) -> Batch:
         """A copy of these rows: nothing of a file is read later, in a step."""
