@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python experiments/speed/streaming.py [--write]
 
 25,600 MNIST images, binarized afresh at every step; a VAE 784-400-20 with a Bernoulli likelihood. The contestants take
-turns within a round and ratios are taken within a round; the first epoch of a run, in which its step is compiled, is not
-counted. Files lie in the page cache: it is the cost of streaming that is measured, not a disk's. With ``--write`` the
+turns within a round and ratios are taken within a round; a run's first epoch, in which its step is compiled, does not
+count. Files lie in the page cache: it is the cost of streaming that is measured, not a disk's. With ``--write`` the
 table goes into ``streaming.txt`` beside this file.
 """
 
@@ -36,8 +36,6 @@ def bits_of_levels(levels):
 
 def contestants(x, folder, batch):
     """(data, draw) by name."""
-    np.save(folder / "float32.npy", x.numpy())
-    np.save(folder / "uint8.npy", (255 * x).round().byte().numpy())
 
     def batches():
         return (x.index_select(0, index) for index in torch.randperm(len(x)).split(batch))
@@ -76,6 +74,9 @@ def main():
     data = pv.data.load("mnist")
     lines = [f"PyTorch {torch.__version__}, {torch.get_num_threads()} thread(s), {ROUNDS} rounds"]
     with tempfile.TemporaryDirectory() as folder:
+        x = data.train.x[:IMAGES].numpy()
+        np.save(Path(folder) / "float32.npy", x)
+        np.save(Path(folder) / "uint8.npy", (255 * x).round().astype(np.uint8))
         for compiled in (False, True):
             for batch in BATCHES:
                 for line in cell(data, Path(folder), batch, compiled):
