@@ -129,9 +129,7 @@ class Streamed:
     def _batches(self, batch_size: int) -> Iterator[Batch]:
         empty = True
         for item in self.epoch(batch_size):
-            batch = as_batch(item, self.dtype)
-            trees.num_data(*batch)
-            yield batch
+            yield as_batch(item, self.dtype)
             empty = False
         if empty:
             raise PyrovaeError(

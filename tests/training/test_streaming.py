@@ -66,6 +66,17 @@ def fit_state(data: Any, **options: Any) -> dict[str, Tensor]:
     return state(fit(vae(), data, draw=torch.bernoulli, **options).program)
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_the_order_is_that_of_resident_data(on_disk: Any, shuffle: bool) -> None:
+    sources = source(X, CPU), source(on_disk(X), CPU)
+    found = []
+    for rows in sources:
+        torch.manual_seed(0)
+        found.append(torch.cat([rows.observe(feed)[0] for feed in rows.feeds(8, shuffle=shuffle)]))
+    assert torch.equal(*found)
+    assert torch.equal(found[0], X) is not shuffle
+
+
 def test_memory_maps_beside_arrays_and_in_trees(on_disk: Any) -> None:
     given = torch.eye(3).repeat(10, 1)
     expected = trained((X, given), conditional)
@@ -198,18 +209,17 @@ def test_batches_are_read_ahead_in_order_by_one_thread() -> None:
 
 
 def test_reading_ahead_happens_while_a_batch_is_used() -> None:
-    """The second batch is read before it is asked for."""
-    second = threading.Event()
+    """So many batches are read before the second is asked for."""
+    enough = threading.Event()
 
     def batches() -> Iterator[tuple[Tensor]]:
-        yield (X,)
-        second.set()
+        yield from [(X,)] * AHEAD
+        enough.set()
         yield (X,)
 
-    reading = prefetched(batches(), CPU)
-    next(reading)
-    assert second.wait(60)
-    reading.close()
+    with closing(prefetched(batches(), CPU)) as reading:
+        next(reading)
+        assert enough.wait(60)
 
 
 def test_a_generator_that_is_closed_early_reads_no_more() -> None:
