@@ -49,24 +49,19 @@ def evaluate(work, images, *, num_data, particles, rounds, seed):
     weights = by_hand(work, images.train[: work.images], start(work, seed), seed).weights
     evaluators = {name: function(work, weights) for name, function in functions.items()}
     x = images.test[:num_data]
-    first = {name: clocked(evaluator, x, particles)[0] for name, evaluator in evaluators.items()}
-    results = {name: {"us": [], "log_prob": []} for name in functions}
+    results = {name: {"us": [], "compile": [], "log_prob": []} for name in functions}
+    cold = {name: evaluator(x, particles).compiling for name, evaluator in evaluators.items()}
     for number, name in turns(tuple(functions), rounds):
-        seconds, log_prob = clocked(evaluators[name], x, particles)
-        results[name]["us"].append(1e6 * seconds / (len(x) * particles))
-        results[name]["log_prob"].append(log_prob)
-        say(f"{work}, {number + 1}: {name} {results[name]['us'][-1]:.3f} us per datum and particle, {log_prob} nats")
-    for name, result in results.items():
-        result["compile"] = [first[name] - 1e-6 * median(result["us"]) * len(x) * particles]
+        begin = time.perf_counter()
+        log_prob, compiling = evaluators[name](x, particles)
+        seconds = time.perf_counter() - begin - compiling
+        result = results[name]
+        result["us"].append(1e6 * seconds / (len(x) * particles))
+        result["compile"].append(max(compiling, cold[name]))
+        result["log_prob"].append(log_prob)
+        say(f"{work}, {number + 1}: {name} {result['us'][-1]:.3f} us per datum and particle, {log_prob} nats")
     title = f"{work.network}, latent {work.latent}, {len(x):,} images, {particles:,} particles"
     return {"title": title, "work": asdict(work), "results": results, "absent": absent}
-
-
-def clocked(function, *args):
-    """(seconds, answer) of one call."""
-    begin = time.perf_counter()
-    answer = function(*args)
-    return time.perf_counter() - begin, answer
 
 
 def scaling(curves, images, *, rounds, seed):

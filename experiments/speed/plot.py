@@ -50,7 +50,7 @@ def relative(figure, cells):
     axes.set_xticks(range(len(cells)), [label(cell) for cell in cells], fontsize=7)
     axes.set_ylabel(f"time / {REFERENCE}")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(fontsize=7, frameon=False, ncols=len(names), loc="outside upper center")
+    figure.legend(fontsize=7, frameon=False, ncols=5, loc="outside upper center")
 
 
 def relative_time(cell, name):

@@ -11,9 +11,9 @@ TRAIN_RATIOS = ("NumPyro", REFERENCE, "Pyro SVI")
 EVALUATE_RATIOS = ("floor", REFERENCE, "pythae")
 NOTES = """\
 Times are medians over the rounds [least, greatest]; "/ NumPyro" is the time divided by NumPyro's in the same round, so
-less than 1 is faster. The contestants take turns, in an order that rotates. Compile: the first epoch's (or call's)
-seconds beyond those of a usual one, the most of all rounds: with an empty cache. Nats: the objective on the same
-held-out images, or log p(x), mean over the rounds.
+less than 1 is faster. The contestants take turns, in an order that rotates. Compile, which is not in the times: the
+first epoch's seconds beyond those of a usual one, or the seconds within a call of log_marginal; the most of all rounds,
+with an empty cache. Nats: the objective on the same held-out images, or log p(x), mean over the rounds.
 "*": further than {held_out:.0%} ({log_prob:.1%} for log p(x)) from PyTorch by hand, so not the same work.
 PyTorch by hand: float32 products by PyTorch's default; tuned: fused Adam, set_float32_matmul_precision("medium").
 NumPyro: an epoch is one jitted lax.scan (the conv network: one jitted step after another, which is faster there).

@@ -3,11 +3,13 @@
 import functools
 import warnings
 from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
-from work import CHANNELS, DENSE, HIDDEN, RATE, Trained, read, write
+from work import CHANNELS, DENSE, HIDDEN, RATE, Evaluated, Trained, read, write
 
 import pyrovae as pv
+from pyrovae.compiled import Compiled
 
 
 def program(work, weights):
@@ -41,6 +43,20 @@ def compiled_as_asked():
         yield
 
 
+@contextmanager
+def compilations():
+    """What ``pv.log_marginal`` compiles, which it does once in each call and so pays for in long ones only."""
+    made = []
+
+    class Noted(Compiled):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    with patch("pyrovae.evidence.importance.Compiled", Noted):
+        yield made
+
+
 def train(work, pixels, weights, seed, **options):
     """``pv.fit`` without validation; ``options`` are ``compile`` and ``precision``."""
     vae = program(work, weights)
@@ -66,7 +82,7 @@ def evaluate(work, weights, **options):
     vae = program(work, weights).eval()
 
     def log_marginal(x, particles):
-        with compiled_as_asked():
+        with compiled_as_asked(), compilations() as compiled:
             warnings.simplefilter("ignore", pv.EvidenceWarning)  # a network trained for minutes is no matter here
             ev = pv.log_marginal(
                 vae,
@@ -75,6 +91,6 @@ def evaluate(work, weights, **options):
                 progress=False,
                 **options,
             )
-        return ev.mean
+        return Evaluated(ev.mean, sum(each.seconds for each in compiled))
 
     return log_marginal

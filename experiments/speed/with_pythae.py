@@ -18,7 +18,7 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 from torch.nn.functional import softplus
-from work import MIN_SCALE, RATE, Trained, networks, read, write
+from work import MIN_SCALE, RATE, Evaluated, Trained, networks, read, write
 
 NLL_BATCH = 100  # particles that get_nll takes at once, its default
 
@@ -110,6 +110,6 @@ def evaluate(work, weights):
 
     @torch.no_grad()
     def log_marginal(x, particles):
-        return vae.get_nll(x, n_samples=particles, batch_size=NLL_BATCH)
+        return Evaluated(float(vae.get_nll(x, n_samples=particles, batch_size=NLL_BATCH)))
 
     return log_marginal

@@ -1,5 +1,6 @@
 """PyTorch by hand: the loop that everyone writes, the same with two settings that help, and evaluation by chunks."""
 
+import math
 import time
 from contextlib import contextmanager
 from copy import deepcopy
@@ -7,7 +8,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
-from work import MIN_SCALE, RATE, Trained, log_weights, read, restored
+from work import MIN_SCALE, RATE, Evaluated, Trained, log_weights, read, restored
 
 BLOCK, CHUNK = 64, 64  # data and particles of one chunk of evaluation: 4,096 rows
 
@@ -85,7 +86,7 @@ def evaluate(work, weights):
         for block in x.split(BLOCK):
             chunks = [log_weights(encoder, decoder, block, CHUNK).logsumexp(0) for _ in range(particles // CHUNK)]
             total += torch.stack(chunks).logsumexp(0).sum()
-        return (total / len(x)).item() - torch.tensor(float(particles)).log().item()
+        return Evaluated((total / len(x)).item() - math.log(particles))
 
     return log_marginal
 
@@ -104,5 +105,6 @@ def floor(work, weights):
         with matmul("medium"):
             for _ in range(len(x) * particles // len(z)):
                 products(z)
+        return Evaluated(None)
 
     return run

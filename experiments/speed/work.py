@@ -57,6 +57,13 @@ class Trained(NamedTuple):
     weights: list[torch.Tensor]  # encoder's, then decoder's, in the order of ``networks``
 
 
+class Evaluated(NamedTuple):
+    """What an evaluation hands back."""
+
+    log_prob: float | None  # mean over the data, nats; None of the floor
+    compiling: float = 0.0  # seconds of its time, which are not counted
+
+
 class Images(NamedTuple):
     """Flat images: probabilities of bits to train on, bits to evaluate on."""
 

@@ -11,13 +11,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from pyrovae import trees
 from pyrovae.compiled import Compiled, UntraceableError, said_once
 from pyrovae.compiled.backends import Backend, backend_for
-from pyrovae.compiled.pays import pays
+from pyrovae.compiled.pays import Flops, pays
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.result import Draws, Evidence
 from pyrovae.evidence.streaming import Accumulator, Reservoir, blank
@@ -209,10 +208,10 @@ def _wanted(
     if compile != "auto" or backend_for(device) is None:
         return compile is True
     probe = [trees.rows(tree, slice(0, 1)) for tree in rows]
-    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
+    with torch.random.fork_rng(), Flops() as counter:
         points(probe, 8)
     points_in_all = num_particles * trees.num_data(*rows)
-    return pays(points_in_all // limit, counter.get_total_flops() / 8 * points_in_all)
+    return pays(points_in_all // limit, counter.total / 8 * points_in_all)
 
 
 class _Estimator:

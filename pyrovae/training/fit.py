@@ -30,7 +30,7 @@ from pyrovae.training.device import resolve_device
 from pyrovae.training.optimizer import GuardedOptimizer, OptimizerFactory
 from pyrovae.training.run import Run, claim, describe, environment
 from pyrovae.training.schedules import Schedule
-from pyrovae.training.sources import source
+from pyrovae.training.sources import Source, source
 from pyrovae.training.step import Step
 from pyrovae.training.stepper import Stepper, long_enough
 from pyrovae.training.trainer import Callback, Trainer
@@ -156,18 +156,20 @@ def fit(
         estimator = partial(gradient, num_particles=num_particles, terms=terms.func)
         scheduled = {name: torch.zeros_like(value) for name, value in final.items()}
         step = Step(program, train, objective, estimator, guarded, scheduled, PRECISIONS[precision])
-        stepper = Stepper(step, _backend(step, target, options))
+        stepper = Stepper(step, _backend(partial(terms, program), train, target, options))
         trainer = Trainer(run, stepper, held_out, _evaluator(program, objective, terms), schedules or {}, options)
         reseed(seed, target)  # again: what was checked before changes nothing
         trainer.train(callbacks, progress)
     return run
 
 
-def _backend(step: Step, device: torch.device, options: Mapping[str, Any]) -> Backend | None:
+def _backend(
+    terms: Callable[..., LogTerms], train: Source, device: torch.device, options: Mapping[str, Any]
+) -> Backend | None:
     """What compiles the step; None where it is to run eagerly."""
     backend, wanted = backend_for(device), options["compile"]
     if wanted == "auto" and backend is not None:
-        wanted = long_enough(step, step.data, epochs=options["epochs"], batch_size=options["batch_size"])
+        wanted = long_enough(terms, train, epochs=options["epochs"], batch_size=options["batch_size"])
     if wanted is True and backend is None:
         said_once("training", f"there is no compiler for {device.type}")
     return backend if wanted else None

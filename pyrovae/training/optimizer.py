@@ -13,6 +13,7 @@ from torch.nn.utils import get_total_norm
 
 from pyrovae.compiled import UntraceableError
 from pyrovae.errors import PyrovaeError
+from pyrovae.training.rates import TensorRates
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -114,8 +115,7 @@ class GuardedOptimizer:
 
     def _step_or_restore(self, bad: Tensor) -> None:
         before = {key: (tensor, tensor.detach().clone()) for key, tensor in self._tensors().items()}
-        compiling = patch.object(torch.compiler, "_is_compiling_flag", True)  # torch's optimizers then read no tensor
-        with compiling if self._traceable else nullcontext():
+        with _reading_no_tensor() if self._traceable else nullcontext():
             self.optimizer.step()
         with torch.no_grad():
             for (parameter, key), new in self._tensors().items():
@@ -135,6 +135,13 @@ class GuardedOptimizer:
         states = [list(self.optimizer.state.get(p, {}).items()) for p in self.parameters.values()]
         groups = [[item for item in group.items() if item[0] != "params"] for group in self.optimizer.param_groups]
         return [[(k, v) for k, v in items if not isinstance(v, Tensor)] for items in (*states, *groups)]
+
+
+@contextmanager
+def _reading_no_tensor() -> Iterator[None]:
+    """Torch's optimizers then compute with counts and rates that are tensors."""
+    with patch.object(torch.compiler, "_is_compiling_flag", True), TensorRates():
+        yield
 
 
 def _build(factory: OptimizerFactory, parameters: list[Any]) -> torch.optim.Optimizer:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch.utils.flop_counter import FlopCounterMode
+import torch
 
 from pyrovae import trees
 from pyrovae.compiled import Compiled, UntraceableError, said_once
 from pyrovae.compiled.backends import Backend
-from pyrovae.compiled.pays import pays
-from pyrovae.parameters import forget
+from pyrovae.compiled.pays import Flops, pays
+from pyrovae.terms import LogTerms
 from pyrovae.training.sources import Source
 from pyrovae.training.step import Step
 from pyrovae.trees import Tree
 
 
-def long_enough(step: Step, source: Source, *, epochs: int, batch_size: int) -> bool:
-    """Whether a run is long enough for compiling its step; no for a stream that does not tell its length."""
+def long_enough(terms: Callable[..., LogTerms], source: Source, *, epochs: int, batch_size: int) -> bool:
+    """Whether a run is long enough for compiling its step; no for a stream that does not tell its length.
+
+    Args:
+        terms: of a batch, whose gradient takes twice its own work.
+        source, epochs, batch_size: what is to be done.
+    """
     batches = source.num_batches(batch_size)
     if batches is None:
         return False
     probe = source.probe(2)
-    with FlopCounterMode(display=False) as counter:
-        step.gradient(step.program, step.objective, *probe)
-    forget(step.program)
-    flops = counter.get_total_flops() / trees.num_data(*probe) * batch_size
+    with torch.no_grad(), Flops() as counter:
+        terms(*probe)
+    flops = 3 * counter.total / trees.num_data(*probe) * batch_size
     return pays(epochs * batches, epochs * batches * flops)
 
 

@@ -43,7 +43,8 @@ def test_the_config_of_a_run_has_every_option(trained: Path) -> None:
     assert config["data"] == {"name": "digits", "binarization": "dynamic", "seed": 0}
     assert config["program"]["init_args"]["network"] == "pyrovae.networks.GatedMLP"
     assert config["fit"]["num_particles"] == 1 and config["fit"]["objective"] == "pyrovae.objectives.elbo"
-    assert config["evaluate"] == {"num_particles": 20}
+    assert config["fit"]["compile"] == "auto" and config["fit"]["precision"] == "fp32"
+    assert config["evaluate"] == {"num_particles": 20, "compile": "auto"}
 
 
 PRIORS = {"Vamp": pv.priors.VampPrior, "ConditionalNormal": pv.Conditional}

@@ -206,7 +206,7 @@ def test_chunks_respect_the_memory_and_cover_every_particle(memory: int | None, 
     with monkeypatch.context() as patch:
         patch.setattr(importance, "terms_for", lambda *args: recording)
         pv.log_marginal(model.program, x, num_particles=41, seed=0, memory=memory)
-    chunks = calls[2:]  # after the two that measure memory
+    chunks = calls[3:]  # after the two that measure memory and the one that measures work
     assert sum(particles * rows for particles, rows in chunks) == 41 * 5
     per_row = 500  # bytes, of which this program needs at least as many
     assert max(p * n for p, n in chunks) <= max(1, (memory or importance.MEMORY["cpu"]) / per_row)

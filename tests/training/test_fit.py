@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import re
-import sys
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.objectives import elbo, iwae
 from pyrovae.terms import LogTerms
+from pyrovae.training import trainer
 from pyrovae.training.progress import Lines
 from pyrovae.training.schedules import Cosine, Warmup
 
@@ -270,9 +270,7 @@ def test_validation_has_the_schedules_at_their_end_and_the_same_noise() -> None:
 
 
 def test_validation_counts_every_datum_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
-    monkeypatch.setattr(importlib.import_module("pyrovae.training.fit"), "VALIDATION_ROWS", 7)
+    monkeypatch.setattr(trainer, "VALIDATION_ROWS", 7)
     program, x = Point(), reals(20, seed=1)
     run = fit(program, reals(), validation=x, optimizer=partial(torch.optim.SGD, lr=0.0))
     assert run.history[0]["validation"] == pytest.approx(program.value(x).mean().item(), rel=1e-5)
@@ -462,7 +460,7 @@ def test_a_bad_observation_is_found_in_any_row() -> None:
 
 
 def test_a_run_that_is_killed_has_left_its_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[pv.fit.__module__], "SAVED_EVERY", -1.0)
+    monkeypatch.setattr(trainer, "SAVED_EVERY", -1.0)
     saved, best = [], []
 
     class Look:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyrovae as pv
 from pyrovae.training.optimizer import GuardedOptimizer
+from pyrovae.training.sources import Resident
 
 
 class Replacing(torch.optim.Optimizer):
@@ -197,19 +197,25 @@ STEPS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_no_step_but_the_first_looks_at_a_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_in_an_epoch_but_the_first_step_looks_at_a_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the steps nor the loop around them, from the second batch of an epoch to its end."""
     options = dict(STEPS[name])
     program = vae(options.pop("prior")) if "prior" in options else vae()
-    trainer: Any = importlib.import_module("pyrovae.training.fit")._Trainer
-    step, taken = trainer._step, []
+    feeds, watched = Resident.feeds, []
 
-    def watched(self: Any, batch: Any) -> Tensor:
-        taken.append(1)
-        if len(taken) == 1:
-            return step(self, batch)
+    def watching(self: Resident, batch_size: int, *, shuffle: bool) -> Iterator[Any]:
+        epoch = feeds(self, batch_size, shuffle=shuffle)
+        yield next(epoch)
         with NoItem():
-            return step(self, batch)
+            for feed in epoch:
+                watched.append(feed)
+                yield feed
 
-    monkeypatch.setattr(trainer, "_step", watched)
+    monkeypatch.setattr(Resident, "feeds", watching)
     fit(program, bits(), epochs=2, **options)
-    assert len(taken) == 8
+    assert len(watched) == 6
+
+
+def test_a_look_at_a_value_would_be_noticed() -> None:
+    with NoItem(), pytest.raises(AssertionError, match="in a step"):
+        torch.ones(()).item()

@@ -1,0 +1,546 @@
+"""One of everything that a step is made of, each with data and the options of ``fit``, in a few small tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pyro.distributions.transforms as T
+import torch
+from pyro.nn import PyroModule, PyroParam
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+import pyrovae as pv
+from pyrovae.gradients import doubly_reparameterised, path
+from pyrovae.objectives import closed_form_kl, elbo, iwae
+from pyrovae.terms import LogTerms
+
+N, WIDTH, D = 20, 4, 2  # data, columns, latent dimensions
+positive = pv.families.positive
+
+
+@dataclass
+class Case:
+    """A program, (x, *given) and options of ``fit``; the constructor's random numbers are the caller's to seed."""
+
+    program: Any
+    data: Any
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def bits(*shape: int) -> Tensor:
+    return torch.rand(N, *(shape or (WIDTH,))).round()
+
+
+def reals(*shape: int) -> Tensor:
+    return torch.randn(N, *(shape or (WIDTH,)))
+
+
+def counts() -> Tensor:
+    return torch.randint(5, (N, WIDTH)).float()
+
+
+def one_hot() -> Tensor:
+    return torch.eye(3)[torch.randint(3, (N,))]
+
+
+def conditional(in_shapes: Any, family: Any, out: int, net: Any = pv.networks.MLP) -> pv.Conditional:
+    return pv.Conditional(net(in_shapes, 5, pv.families.num_params(family) * out), family)
+
+
+def vae(
+    prior: Callable[[nn.Module], nn.Module] = lambda encoder: pv.priors.StandardNormal(D),
+    likelihood: Any = pv.families.bernoulli,
+    posterior: Any = pv.families.normal,
+    net: Any = pv.networks.MLP,
+) -> pv.VAE:
+    encoder = conditional(WIDTH, posterior, D, net)
+    return pv.VAE(prior(encoder), conditional(D, likelihood, WIDTH, net), encoder)
+
+
+# ------------------------------------------------------------------------------------------------------------ priors
+
+
+class TiltedMixture(pv.priors.Prior):
+    """A user's prior: a mixture of normals with full covariances."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits, self.loc = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.randn(3, D))
+        self.raw = nn.Parameter(0.1 * torch.randn(3, D, D))
+
+    def forward(self, *given: Any) -> Any:
+        diagonal = positive(self.raw.diagonal(dim1=-2, dim2=-1))
+        components = dist.MultivariateNormal(self.loc, scale_tril=self.raw.tril(-1) + diagonal.diag_embed())
+        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
+
+
+class FlowOver(nn.Module):
+    """A flow over a standard normal as a prior, or over a normal whose location is linear in x as a posterior."""
+
+    def __init__(self, *flows: Any, width: int = 0) -> None:
+        super().__init__()
+        self.flows = nn.ModuleList(flow for flow in flows if isinstance(flow, nn.Module))
+        self.transforms, self.linear = list(flows), nn.Linear(width, D) if width else None
+        self.register_buffer("loc", torch.zeros(D))
+
+    def forward(self, *parents: Tensor) -> Any:
+        loc = self.linear(parents[0]) if self.linear else self.loc
+        return dist.TransformedDistribution(dist.Normal(loc, 1.0).to_event(1), self.transforms)
+
+
+def given_vae(prior: Callable[[nn.Module], nn.Module]) -> Case:
+    encoder = conditional([WIDTH, 3], pv.families.normal, D)
+    return Case(
+        pv.VAE(prior(encoder), conditional([D, 3], pv.families.bernoulli, WIDTH), encoder), (bits(), one_hot())
+    )
+
+
+def conditional_vamp(encoder: nn.Module) -> nn.Module:
+    return pv.priors.VampPrior(encoder, (bits()[:3], one_hot()[:3]))
+
+
+PRIORS: dict[str, Callable[[], Case]] = {
+    "standard normal": lambda: Case(vae(), bits()),
+    "mixture": lambda: Case(vae(lambda e: pv.priors.NormalMixture(D, 3)), bits()),
+    "vamp": lambda: Case(vae(lambda e: pv.priors.VampPrior(e, bits()[:3])), bits()),
+    "vamp, full covariance": lambda: Case(
+        pv.VAE(
+            pv.priors.VampPrior(encoder := FullNormal(WIDTH, D), bits()[:3]),
+            conditional(D, pv.families.bernoulli, WIDTH),
+            encoder,
+        ),
+        bits(),
+    ),
+    "vamp, given": lambda: given_vae(conditional_vamp),
+    "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
+    "tilted mixture": lambda: Case(vae(lambda e: TiltedMixture()), bits()),
+    "flow prior": lambda: Case(vae(lambda e: FlowOver(T.affine_coupling(D, [4]))), bits()),
+}
+
+# -------------------------------------------------------------------------------------------- likelihoods, posteriors
+
+
+class FullNormal(nn.Module):
+    """A multivariate normal with a covariance from the network."""
+
+    def __init__(self, n: int, width: int) -> None:
+        super().__init__()
+        self.net, self.width = nn.Linear(n, width + width**2), width
+
+    def forward(self, parent: Tensor) -> Any:
+        loc, raw = self.net(parent).split([self.width, self.width**2], -1)
+        raw = raw.unflatten(-1, (self.width, self.width))
+        diagonal = positive(raw.diagonal(dim1=-2, dim2=-1))
+        return dist.MultivariateNormal(loc, scale_tril=raw.tril(-1) + diagonal.diag_embed())
+
+
+class DiscretisedLogistic(pv.families.Family):
+    """A user's family: a logistic density cut into cells around 0, 1, ..."""
+
+    num_params = 2
+
+    def __init__(self, num_levels: int) -> None:
+        super().__init__()
+        self.register_buffer("edges", torch.arange(num_levels - 1) + 0.5, persistent=False)
+
+    def forward(self, loc: Tensor, raw_scale: Tensor) -> Any:
+        inner = torch.sigmoid((self.edges - loc[..., None]) / positive(raw_scale)[..., None])
+        cdf = torch.cat([torch.zeros_like(inner[..., :1]), inner, torch.ones_like(inner[..., :1])], -1)
+        return dist.Categorical(probs=cdf.diff(dim=-1) + 1e-6)
+
+
+def family(num_params: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A family from a function."""
+
+    def made(*params: Tensor) -> Any:
+        return function(*params)
+
+    made.num_params = num_params  # type: ignore[attr-defined]
+    return made
+
+
+student_t = family(2, lambda loc, raw: dist.StudentT(5.0, loc, positive(raw)))
+log_normal = family(2, lambda loc, raw: dist.LogNormal(loc, positive(raw)))
+gamma = family(2, lambda a, b: dist.Gamma(positive(a), positive(b)))
+beta = family(2, lambda a, b: dist.Beta(positive(a), positive(b)))
+laplace = family(2, lambda loc, raw: dist.Laplace(loc, positive(raw)))
+
+
+class Fixed(pv.priors.Prior):
+    """Any fixed distribution of the latents as a prior."""
+
+    def __init__(self, make: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.make = make
+        self.register_buffer("one", torch.ones(D))
+
+    def forward(self, *given: Any) -> Any:
+        return self.make(self.one).to_event(1)
+
+
+def observing(likelihood: Any, x: Callable[[], Tensor]) -> Callable[[], Case]:
+    return lambda: Case(vae(likelihood=likelihood()), x())
+
+
+LIKELIHOODS: dict[str, Callable[[], Case]] = {
+    "normal": observing(pv.families.Normal, reals),
+    "fixed scale": observing(pv.families.FixedScaleNormal, reals),
+    "shared scale": observing(lambda: pv.families.SharedScaleNormal(shape=(WIDTH,)), reals),
+    "categorical": observing(lambda: pv.families.Categorical(5), counts),
+    "poisson": observing(pv.families.Poisson, counts),
+    "negative binomial": observing(
+        lambda: family(2, lambda r, logits: dist.NegativeBinomial(positive(r), logits=logits)), counts
+    ),
+    "student t": observing(lambda: student_t, reals),
+    "laplace": observing(lambda: laplace, reals),
+    "gamma": observing(lambda: gamma, lambda: reals().exp()),
+    "beta": observing(lambda: beta, lambda: torch.rand(N, WIDTH) * 0.9 + 0.05),
+    "continuous bernoulli": observing(
+        lambda: lambda logits: dist.ContinuousBernoulli(logits=logits), lambda: torch.rand(N, WIDTH)
+    ),
+    "discretised logistic": observing(lambda: DiscretisedLogistic(5), counts),
+    "multivariate normal": lambda: Case(
+        pv.VAE(pv.priors.StandardNormal(D), FullNormal(D, WIDTH), conditional(WIDTH, pv.families.normal, D)),
+        reals(),
+        {"max_grad_norm": 1.0},
+    ),
+    "drawn": lambda: Case(vae(), torch.rand(N, WIDTH), {"draw": torch.bernoulli}),
+}
+
+
+def latent(posterior: Any, prior: Callable[[Tensor], Any] | None = None) -> Callable[[], Case]:
+    made = (lambda e: pv.priors.StandardNormal(D)) if prior is None else (lambda e: Fixed(prior))
+    return lambda: Case(vae(made, posterior=posterior()), bits())
+
+
+def flow_guide(*flows: Callable[[], Any], **options: Any) -> Callable[[], Case]:
+    def make() -> Case:
+        encoder = FlowOver(*(flow() for flow in flows), width=WIDTH)
+        return Case(
+            pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), encoder), bits(), options
+        )
+
+    return make
+
+
+def autoregressive() -> Any:
+    return T.affine_autoregressive(D, [4])
+
+
+POSTERIORS: dict[str, Callable[[], Case]] = {
+    "fixed scale posterior": latent(pv.families.FixedScaleNormal),
+    "shared scale posterior": latent(pv.families.SharedScaleNormal),
+    "student t posterior": latent(lambda: student_t),
+    "log-normal posterior": latent(lambda: log_normal, lambda one: dist.LogNormal(0 * one, one)),
+    "gamma posterior": latent(lambda: gamma, lambda one: dist.Gamma(2 * one, one)),
+    "beta posterior": latent(lambda: beta, lambda one: dist.Beta(2 * one, one)),
+    "laplace posterior": latent(lambda: laplace),
+    "full covariance posterior": lambda: Case(
+        pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), FullNormal(WIDTH, D)), bits()
+    ),
+    "autoregressive flow": flow_guide(autoregressive),
+    "affine coupling, path": flow_guide(lambda: T.affine_coupling(D, [4]), gradient=path),
+    "two flows and a permutation": flow_guide(
+        autoregressive, lambda: T.Permute(torch.tensor([1, 0])), autoregressive, objective=iwae, num_particles=3
+    ),
+    "affine coupling": flow_guide(lambda: T.affine_coupling(D, [4])),
+    "neural autoregressive flow": flow_guide(lambda: T.neural_autoregressive(D, [4])),
+    "block autoregressive flow": flow_guide(lambda: T.block_autoregressive(D)),
+    "planar flow": flow_guide(lambda: T.Planar(D)),
+    "radial flow": flow_guide(lambda: T.Radial(D)),
+    "householder flow": flow_guide(lambda: T.Householder(D)),
+    "sylvester flow": flow_guide(lambda: T.Sylvester(D, 2)),
+    "tanh": flow_guide(lambda: T.AffineTransform(0.0, 3.0), lambda: T.TanhTransform()),
+}
+
+# ------------------------------------------------------------------------------------------ networks and kinds of data
+
+
+def images(**options: Any) -> Case:
+    shape, sizes = (1, 5, 4), {"channels": (2, 3), "hidden": 5}
+    encoder = pv.Conditional(pv.networks.ConvEncoder(shape, 2 * D, **sizes), pv.families.normal)
+    decoder = pv.Conditional(pv.networks.ConvDecoder(D, shape, **sizes), pv.families.bernoulli)
+    return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, encoder), bits(*shape), options)
+
+
+class Dropping(pv.networks.MLP):
+    """With dropout after every hidden layer."""
+
+    def _layer(self, n: int, m: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(n, m), nn.Tanh(), nn.Dropout(0.3))
+
+
+class RowsOnly(pv.networks.MLP):
+    """Takes dim 1 for the features, and so a dimension of particles for another one."""
+
+    def _layer(self, n: int, m: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(n, m), nn.Softmax(1))
+
+
+class OfTree(nn.Module):
+    """q(z | x) for a tree x."""
+
+    def __init__(self, *shapes: int) -> None:
+        super().__init__()
+        self.encoder = conditional(list(shapes), pv.families.normal, D)
+
+    def forward(self, x: Any) -> Any:
+        return self.encoder(*pv.trees.leaves(x))
+
+
+def tree() -> Case:
+    real, binary = conditional(D, pv.families.normal, 3), conditional(D, pv.families.bernoulli, 2)
+    decoder = pv.Product({"a": real, "b": pv.Product([binary, conditional(D, pv.families.poisson, WIDTH)])})
+    x = {"a": reals(3), "b": (bits(2), counts())}
+    return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, OfTree(3, 2, WIDTH)), x, {"num_particles": 2})
+
+
+def in_float64() -> Case:
+    program = vae(lambda e: pv.priors.NormalMixture(D, 3)).double()
+    return Case(program, bits().double(), {"objective": iwae, "num_particles": 3})
+
+
+def frozen_norm() -> Case:
+    net = nn.Sequential(nn.Linear(WIDTH, 5), nn.BatchNorm1d(5).eval(), nn.Tanh(), nn.Linear(5, 2 * D))
+    decoder = conditional(D, pv.families.bernoulli, WIDTH)
+    return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, pv.Conditional(net, pv.families.normal)), bits())
+
+
+NETWORKS: dict[str, Callable[[], Case]] = {
+    "gated": lambda: Case(vae(net=pv.networks.GatedMLP), bits()),
+    "convolutions": images,
+    "convolutions, particles": lambda: images(objective=iwae, num_particles=2),
+    "dropout": lambda: Case(vae(net=Dropping), bits()),
+    "batch normalisation, frozen": frozen_norm,
+    "repeated rows": lambda: Case(vae(net=RowsOnly), bits(), {"objective": iwae, "num_particles": 3}),
+    "tree": tree,
+    "float64": in_float64,
+    "bfloat16": lambda: Case(vae(), bits(), {"precision": "bf16"}),
+    "bfloat16, convolutions": lambda: images(precision="bf16"),
+}
+
+# --------------------------------------------------------------------------------------- objectives, gradients, guards
+
+VAMP: Callable[[nn.Module], nn.Module] = lambda e: pv.priors.VampPrior(e, bits()[:3])  # noqa: E731
+BETA = {"schedules": {"beta": pv.schedules.Warmup(2.0)}}
+closed = partial(elbo, kl=closed_form_kl)
+
+
+def own_objective(t: LogTerms, power: Tensor) -> Tensor:
+    """A user's: Rényi's bound of a scheduled order, curved in the log-weights."""
+    return ((1 - power) * t.log_weight + t.log_w).flatten(0, -2).logsumexp(0) / (1 - power)
+
+
+def trained(prior: Any = VAMP, **options: Any) -> Callable[[], Case]:
+    return lambda: Case(vae(prior), bits(), options)
+
+
+def standard(**options: Any) -> Callable[[], Case]:
+    return lambda: Case(vae(), bits(), options)
+
+
+OBJECTIVES: dict[str, Callable[[], Case]] = {
+    "elbo, particles": trained(num_particles=3),
+    "elbo, beta": trained(**BETA),
+    "closed form": standard(objective=closed),
+    "closed form, beta": standard(objective=closed, num_particles=2, **BETA),
+    "iwae": trained(objective=iwae, num_particles=3),
+    "iwae, beta": trained(objective=iwae, num_particles=3, **BETA),
+    "own objective": trained(objective=own_objective, num_particles=3, schedules={"power": pv.schedules.Warmup(4.0)}),
+    "path": trained(gradient=path),
+    "path, particles": trained(gradient=path, num_particles=3, **BETA),
+    "doubly, elbo": trained(gradient=doubly_reparameterised),
+    "doubly, iwae": trained(gradient=doubly_reparameterised, objective=iwae, num_particles=3),
+    "clipped": standard(max_grad_norm=0.05),
+    "rate": standard(learning_rate=pv.schedules.Cosine(warmup=1.0)),
+}
+
+# --------------------------------------------------------------------------------------------- programs of one's own
+
+
+class Mixture(nn.Module):
+    """y ~ Cat, z | y, x | z. The guide has z alone, and y is summed out; or y too, enumerated, and z | x, y."""
+
+    def __init__(self, guided: bool) -> None:
+        super().__init__()
+        self.logits, self.loc = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.randn(3, D))
+        self.decoder = conditional(D, pv.families.bernoulli, WIDTH)
+        self.encoder, self.classifier = conditional(WIDTH, pv.families.normal, D), nn.Linear(WIDTH, 3)
+        self.shift, self.guided = nn.Parameter(0.1 * torch.randn(3, D)), guided
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            y = pyro.sample("y", dist.Categorical(logits=self.logits))
+            z = pyro.sample("z", dist.Normal(self.loc[y], 1.0).to_event(1))
+            pyro.sample("x", self.decoder(z), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        posterior = self.encoder(x).base_dist
+        with pyro.plate("data", len(x), dim=-1):
+            loc = posterior.loc
+            if self.guided:
+                y = dist.Categorical(logits=self.classifier(x))
+                loc = loc + self.shift[pyro.sample("y", y, infer={"enumerate": "parallel"})]
+            pyro.sample("z", dist.Normal(loc, posterior.scale).to_event(1))
+
+
+class TwoLevel(nn.Module):
+    """Guide: z1 from x, then z2 from z1. Model: z2, z1 from z2, x from z1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(WIDTH, 3), nn.Linear(3, D)
+        self.scales = nn.Parameter(torch.zeros(3))
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("two_level", self)
+        with pyro.plate("data", len(x), dim=-1):
+            z2 = pyro.sample("z2", dist.Normal(x.new_zeros(D), 1.0).to_event(1))
+            z1 = pyro.sample("z1", dist.Normal((z2 @ self.second.weight).tanh(), self.scales[0].exp()).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=z1 @ self.first.weight).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("two_level", self)
+        with pyro.plate("data", len(x), dim=-1):
+            z1 = pyro.sample("z1", dist.Normal(self.first(x).tanh(), self.scales[1].exp()).to_event(1))
+            pyro.sample("z2", dist.Normal(self.second(z1), self.scales[2].exp()).to_event(1))
+
+
+def closures() -> Case:
+    """Two functions with bare ``pyro.param`` statements, one constrained."""
+    W, A = torch.randn(D, WIDTH), torch.randn(WIDTH, D)
+
+    def model(x: Tensor) -> None:
+        weight = pyro.param("W", W)
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(D), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=z @ weight).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        weight = pyro.param("A", A)
+        scale = pyro.param("scale", torch.ones(D), constraint=constraints.positive)
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(x @ weight, scale).to_event(1))
+
+    return Case(SimpleNamespace(model=model, guide=guide), bits())
+
+
+def registering() -> Case:
+    """Two functions whose networks are known to Pyro alone."""
+    encoder, decoder = nn.Linear(WIDTH, D), nn.Linear(D, WIDTH)
+
+    def model(x: Tensor) -> None:
+        pyro.module("decoder", decoder)
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(D), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        pyro.module("encoder", encoder)
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(encoder(x), 1.0).to_event(1))
+
+    return Case(SimpleNamespace(model=model, guide=guide), bits())
+
+
+class OfPyro(PyroModule):
+    """With a constrained ``PyroParam`` and a masked observation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = PyroModule[nn.Linear](WIDTH, D), PyroModule[nn.Linear](D, WIDTH)
+        self.scale = PyroParam(torch.ones(D), constraint=constraints.positive)
+
+    def model(self, x: Tensor, keep: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(D), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).mask(keep > 0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, keep: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(self.encoder(x * keep), self.scale).to_event(1))
+
+
+PROGRAMS: dict[str, Callable[[], Case]] = {
+    "cluster summed out": lambda: Case(Mixture(guided=False), bits(), {"objective": iwae, "num_particles": 2}),
+    "cluster enumerated": lambda: Case(Mixture(guided=True), bits(), {"num_particles": 2}),
+    "two levels": lambda: Case(TwoLevel(), bits(), {"gradient": doubly_reparameterised}),
+    "closures": closures,
+    "registering closures": registering,
+    "PyroModule, masked": lambda: Case(OfPyro(), (bits(), bits())),
+}
+
+# ------------------------------------------------------------------------------------------------------ optimizers
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "Adam": torch.optim.Adam,
+    "AdamW": partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1),
+    "AMSGrad": partial(torch.optim.Adam, amsgrad=True),
+    "momentum": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.1),
+    "Adagrad": torch.optim.Adagrad,
+    "Adadelta": torch.optim.Adadelta,
+    "RMSprop": partial(torch.optim.RMSprop, momentum=0.9),
+    "NAdam": torch.optim.NAdam,
+    "RAdam": torch.optim.RAdam,
+    "Adamax": torch.optim.Adamax,
+    "Rprop": torch.optim.Rprop,
+    "ASGD": torch.optim.ASGD,
+    "foreach": partial(torch.optim.Adam, foreach=True),
+    "factory": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+}
+
+
+def stepped(optimizer: Any) -> Case:
+    case = closures()  # a few parameters: an optimizer's trace grows with them
+    case.options = {"optimizer": optimizer, "learning_rate": pv.schedules.Cosine(warmup=1.0), "max_grad_norm": 1.0}
+    return case
+
+
+STEPPED = {f"by {name}": partial(stepped, optimizer) for name, optimizer in OPTIMIZERS.items()}
+
+CASES: dict[str, Callable[[], Case]] = PRIORS | LIKELIHOODS | POSTERIORS | NETWORKS | OBJECTIVES | PROGRAMS | STEPPED
+
+# -------------------------------------------------------------------------------- what looks at values or counts in Python
+
+
+class Replacing(torch.optim.Optimizer):
+    """Counts its steps in Python."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 0.1, "count": 0})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            group["count"] += 1
+            for p in group["params"]:
+                p.data.sub_(0.1 / group["count"] * p.grad)
+
+
+class Branching(pv.networks.MLP):
+    """Looks at a value."""
+
+    def forward(self, *parents: Any) -> Tensor:
+        out: Tensor = super().forward(*parents)
+        return out if out.isfinite().all() else torch.zeros_like(out)
+
+
+def clipped_adam(parameters: Any) -> Any:
+    """The class of Pyro's optimizer of the same name."""
+    return pyro.optim.clipped_adam.ClippedAdam(parameters, lr=0.01)
+
+
+EAGER: dict[str, tuple[Callable[[], Case], str]] = {  # with the reason
+    "spline coupling": (flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])), "looks at a tensor's value"),
+    "inverse of an autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
+    "a branch": (lambda: Case(vae(net=Branching), bits()), "looks at a tensor's value"),
+    "a count in the optimizer": (standard(optimizer=Replacing), "count of steps in Python"),
+    "ClippedAdam": (standard(optimizer=clipped_adam), "count of steps in Python"),
+    "LBFGS": (standard(optimizer=torch.optim.LBFGS), ""),
+}
