@@ -9,6 +9,10 @@ import torch
 torch.set_num_threads(1)  # tensors this small gain nothing from more, and on a busy machine threads wait for each other
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--inductor-all", action="store_true", help="compile every case of the contract (many minutes)")
+
+
 @pytest.fixture
 def double() -> Iterator[None]:
     """Everything in float64 while the test runs."""

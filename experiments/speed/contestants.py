@@ -31,7 +31,6 @@ TRAINING = (
 )
 EVALUATION = (
     Contestant("pyrovae compiled", "with_pyrovae", "evaluate", {"compile": True}),
-    Contestant("pyrovae compiled, bf16", "with_pyrovae", "evaluate", {"compile": True, "precision": "bf16"}),
     Contestant("pyrovae eager", "with_pyrovae", "evaluate", {"compile": False}),
     Contestant(HAND, "with_torch", "evaluate"),
     Contestant("pythae", "with_pythae", "evaluate"),

@@ -53,7 +53,7 @@ def compilations():
             super().__init__(*args, **kwargs)
             made.append(self)
 
-    with patch("pyrovae.evidence.importance.Compiled", Noted):
+    with patch("pyrovae.compiled.fast.Compiled", Noted):
         yield made
 
 

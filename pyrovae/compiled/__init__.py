@@ -1,8 +1,10 @@
 """Functions of tensors, traced once through whatever Python they are made of and run as one flat graph.
 
-``Compiled`` is the whole interface: training gives it a step, evaluation a chunk of particles.
+``Fast`` is what training and evaluation use: training gives it a step, evaluation a chunk of particles.
 """
 
-from pyrovae.compiled.function import Compiled, CompileWarning, UntraceableError, said_once
+from pyrovae.compiled.fast import CompileWarning, Fast, say_eager
+from pyrovae.compiled.function import Compiled
+from pyrovae.compiled.trace import UntraceableError
 
-__all__ = ["CompileWarning", "Compiled", "UntraceableError", "said_once"]
+__all__ = ["CompileWarning", "Compiled", "Fast", "UntraceableError", "say_eager"]

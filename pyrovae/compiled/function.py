@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,21 +23,12 @@ TOLERANCE = 1e-4  # between a graph and its function, which carry out the same o
 Function = Callable[..., Tree]
 
 
-class CompileWarning(UserWarning):
-    """Something runs eagerly that was meant to be compiled."""
-
-
-def said_once(what: str, reason: str) -> None:
-    """Say that ``what`` runs eagerly, and why."""
-    warnings.warn(f"{what} runs eagerly, since it cannot be compiled: {reason}", CompileWarning, stacklevel=4)
-
-
 class Compiled:
     """``function`` as one graph, traced anew for other shapes and types of its arguments.
 
-    The graph is checked before it is used: with the same random numbers it must do what the function does, on the
-    rows of the feed in another order. So Python values that change from call to call are noticed, which a trace
-    freezes.
+    The graph is checked before it is used: with the same random numbers it must do what the function does, on half the
+    rows of the feed, each twice, in another order. So Python values that change from call to call are noticed, which a
+    trace freezes.
 
     Args:
         function: of trees of tensors; returns a tree of tensors, and may change the tensors of ``state`` in place.
@@ -70,24 +60,23 @@ class Compiled:
         self._graphs: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *feed: Tree) -> Tree:
-        leaves = trees.leaves(feed)
-        kind = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        if kind not in self._graphs:
-            self._graphs[kind] = self._compile(feed)
+        if kind(feed) not in self._graphs:
+            self._graphs[kind(feed)] = self._compile(feed)
         with torch.no_grad():
-            return self._graphs[kind](leaves)
+            return self._graphs[kind(feed)](trees.leaves(feed))
 
     def _compile(self, feed: tuple[Tree, ...]) -> Callable[..., Any]:
-        started, before = time.perf_counter(), copies(self.state)
+        changed = [*self.state, self.noise.step]
+        started, before = time.perf_counter(), copies(changed)
         device = self.noise.key.device
         devices = [device] if device.type == "cuda" else []
         try:
             with torch.random.fork_rng(devices=devices):
-                graph, structure = self._checked(feed, before)
+                graph, structure = self._checked(feed, before[:-1])
                 run = self._fast(graph, trees.leaves(feed))
             return lambda leaves: pytree.tree_unflatten(run(leaves), structure)
         finally:
-            restore(self.state, before)
+            restore(changed, before)
             self.seconds += time.perf_counter() - started
 
     def _checked(self, feed: tuple[Tree, ...], before: list[Tensor]) -> tuple[GraphModule, pytree.TreeSpec]:
@@ -101,9 +90,9 @@ class Compiled:
             return result
 
         graph = trace(flat, [*inputs, *trees.leaves(feed)])
-        other = [leaf.flip(0) for leaf in trees.leaves(feed)]
-        by_graph = self._outcome(lambda: graph(*_detached(inputs), *other), before)
+        other = [leaf.flip(0)[torch.arange(len(leaf), device=leaf.device) // 2] for leaf in trees.leaves(feed)]
         by_function = self._outcome(lambda: flat(*inputs, *other), before)
+        by_graph = self._outcome(lambda: _run(graph, *_detached(inputs), *other), before)
         if not all(_close(a, b) for a, b in zip(by_graph, by_function, strict=True)):
             raise UntraceableError(
                 "its traced graph gives other values: something in Python changes from call to call (a counter, numpy)"
@@ -139,9 +128,21 @@ class Compiled:
             raise UntraceableError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
+def _run(graph: GraphModule, *inputs: Tensor) -> Any:
+    try:
+        return graph(*inputs)
+    except RuntimeError as error:
+        raise UntraceableError(f"its traced graph fails on other values: {error}") from error
+
+
 def _detached(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same memory without gradients, which lie inside the graph already."""
     return [t.detach() for t in tensors]
+
+
+def kind(feed: Tree) -> tuple[Any, ...]:
+    """What a graph is made for: the shapes and types of the arguments."""
+    return tuple((leaf.shape, leaf.dtype) for leaf in trees.leaves(feed))
 
 
 def _unflatten(structure: tuple[Tree, ...], leaves: Sequence[Tensor]) -> tuple[Tree, ...]:

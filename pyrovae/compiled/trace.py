@@ -7,10 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 
 from pyrovae.errors import PyrovaeError
+
+LOOK = "it looks at a tensor's value ({}), which a trace would freeze"
+MASKS = (torch.bool, torch.uint8)  # the types of an index that selects
+
+aten = torch.ops.aten
 
 
 class UntraceableError(Exception):
@@ -30,20 +36,31 @@ def trace(
         PyrovaeError: with gradients on, the function uses a tensor that requires one and is not among the inputs.
     """
     try:
-        graph = make_fx(function, decomposition_table=dict(decompositions or {}))(*inputs)
-    except PyrovaeError:
+        with _NoLook():
+            graph = make_fx(function, decomposition_table=dict(decompositions or {}))(*inputs)
+    except (PyrovaeError, UntraceableError):
         raise
     except Exception as error:  # whatever a foreign program or torch raises
         raise UntraceableError(_reason(error)) from error
     if torch.is_grad_enabled():
         _refuse_untrained(graph)
+    _refuse_selections(graph)
     return graph
+
+
+class _NoLook(TorchFunctionMode):
+    """Refuses the ways to a tensor's value that a trace does not see."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
+            raise UntraceableError(LOOK.format(f".{func.__name__}()"))
+        return func(*args, **(kwargs or {}))
 
 
 def _reason(error: Exception) -> str:
     text = str(error).strip()
     if "trying to get a value out of" in text or "data-dependent" in text.lower():
-        return "it looks at a tensor's value (an if, .item() or bool() on a tensor), which a trace would freeze"
+        return LOOK.format("an if, .item() or bool() on a tensor")
     lines = text.splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"
 
@@ -57,6 +74,21 @@ def _refuse_untrained(graph: GraphModule) -> None:
             "nothing would train them. Register them (an attribute of the module that is an nn.Parameter or an "
             "nn.Module), or declare them with pyro.param or pyro.module"
         )
+
+
+def _refuse_selections(graph: GraphModule) -> None:
+    """Shapes that depend on values: a trace freezes them, and on a GPU every call would wait for them."""
+    for node in graph.graph.nodes:
+        if _selects(node):
+            raise UntraceableError(
+                f"it selects by a tensor's values ({node.target}), so that shapes depend on them: use torch.where"
+            )
+
+
+def _selects(node: Node) -> bool:
+    if node.target in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
+        return any(index is not None and index.meta["val"].dtype in MASKS for index in node.args[1])  # type: ignore[union-attr]
+    return torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ())
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm.auto import tqdm
 
 from pyrovae import trees
-from pyrovae.compiled import Compiled, UntraceableError, said_once
-from pyrovae.compiled.backends import Backend, backend_for
+from pyrovae.compiled import Fast, say_eager
+from pyrovae.compiled.backends import backend_for
 from pyrovae.compiled.pays import Flops, pays
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.result import Draws, Evidence
@@ -111,7 +111,7 @@ def log_marginal(
         block = min(size, max(1, limit // chunk))
         points = _Points(program, terms, values=num_draws > 0)
         if _wanted(compile, points, rows, num_particles, device, chunk * block):
-            points.compile(backend_for(device), block, chunk, device)
+            points.compile([trees.rows(tree, slice(0, block)) for tree in rows], chunk, device)
         estimator = _Estimator(program, points, num_particles, num_draws)
         starts = range(0, size, block)
         bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
@@ -167,32 +167,31 @@ def _most_rows(program: Any, terms: Terms, rows: list[Tree], memory: int, device
 
 
 class _Points:
-    """Particles of a block of data: their log-weights, and what a draw consists of; compiled where that was chosen."""
+    """Particles of a block of data: their log-weights and, where wanted, what a draw consists of.
+
+    Args:
+        program, terms: of the estimate.
+        values: whether draws are wanted.
+    """
 
     def __init__(self, program: Any, terms: Terms, *, values: bool) -> None:
         self.program, self.terms, self.values = program, terms, values
-        self._compiled: Compiled | None = None
-        self._shape = (0, 0)
+        self._fast: Fast | None = None
+        self._chunk = 0
 
-    def compile(self, backend: Backend | None, block: int, chunk: int, device: torch.device) -> None:
-        """Run chunks of ``chunk`` particles for ``block`` data as one graph; others are too few to matter."""
-        if backend is None:
-            said_once("log_marginal", "there is no compiler for this device")
-            return
+    def compile(self, block: list[Tree], chunk: int, device: torch.device) -> None:
+        """Run chunks of ``chunk`` particles for such blocks of data as one graph; others are too few to matter."""
         own = [*self.program.parameters(), *self.program.buffers()] if isinstance(self.program, nn.Module) else []
-        self._compiled = Compiled(partial(self._run, chunk), state=[], constants=own, backend=backend, device=device)
-        self._shape = (block, chunk)
+        run, backend = partial(self._run, chunk), backend_for(device)
+        self._fast = Fast("log_marginal", run, like=block, constants=own, backend=backend, device=device)
+        self._chunk = chunk
 
     def __call__(self, rows: list[Tree], count: int) -> tuple[Tensor, Any]:
         """(*points, n) log-weights, nats; and the values of the draws, where they are wanted."""
-        if self._compiled is not None and (trees.num_data(*rows), count) == self._shape:
-            try:
-                result: tuple[Tensor, Any] = self._compiled(*rows)
-                return result
-            except UntraceableError as untraceable:
-                self._compiled = None
-                said_once("log_marginal", str(untraceable))
-        return self._run(count, *rows)
+        if self._fast is None or count != self._chunk:
+            return self._run(count, *rows)
+        result: tuple[Tensor, Any] = self._fast(*rows)
+        return result
 
     def _run(self, count: int, *rows: Tree) -> tuple[Tensor, Any]:
         t = self.terms(self.program, *rows, num_particles=count)
@@ -205,8 +204,10 @@ def _wanted(
 ) -> bool:
     if compile not in (True, False, "auto"):
         raise PyrovaeError(f"compile must be True, False or 'auto'; got {compile!r}")
+    if compile is True and backend_for(device) is None:
+        say_eager("log_marginal", f"there is no compiler for {device.type}")
     if compile != "auto" or backend_for(device) is None:
-        return compile is True
+        return compile is True and backend_for(device) is not None
     probe = [trees.rows(tree, slice(0, 1)) for tree in rows]
     with torch.random.fork_rng(), Flops() as counter:
         points(probe, 8)

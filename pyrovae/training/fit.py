@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyrovae import gradients, trees
-from pyrovae.compiled import said_once
+from pyrovae.compiled import say_eager
 from pyrovae.compiled.backends import Backend, backend_for
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
@@ -27,6 +27,7 @@ from pyrovae.randomness import reseed, seeded
 from pyrovae.terms import LogTerms, Terms, log_terms, terms_for
 from pyrovae.training.checks import check_data, check_modules, check_observations
 from pyrovae.training.device import resolve_device
+from pyrovae.training.held_out import ROWS, HeldOut
 from pyrovae.training.optimizer import GuardedOptimizer, OptimizerFactory
 from pyrovae.training.run import Run, claim, describe, environment
 from pyrovae.training.schedules import Schedule
@@ -156,8 +157,9 @@ def fit(
         estimator = partial(gradient, num_particles=num_particles, terms=terms.func)
         scheduled = {name: torch.zeros_like(value) for name, value in final.items()}
         step = Step(program, train, objective, estimator, guarded, scheduled, PRECISIONS[precision])
-        stepper = Stepper(step, _backend(partial(terms, program), train, target, options))
-        trainer = Trainer(run, stepper, held_out, _evaluator(program, objective, terms), schedules or {}, options)
+        backend = _backend(partial(terms, program), train, target, options)
+        validate = _held_out(program, partial(objective, **final), terms, held_out, backend, options)
+        trainer = Trainer(run, Stepper(step, backend), validate, schedules or {}, options)
         reseed(seed, target)  # again: what was checked before changes nothing
         trainer.train(callbacks, progress)
     return run
@@ -171,15 +173,27 @@ def _backend(
     if wanted == "auto" and backend is not None:
         wanted = long_enough(terms, train, epochs=options["epochs"], batch_size=options["batch_size"])
     if wanted is True and backend is None:
-        said_once("training", f"there is no compiler for {device.type}")
+        say_eager("training", f"there is no compiler for {device.type}")
     return backend if wanted else None
 
 
-def _evaluator(program: nn.Module, objective: Objective, terms: Terms) -> Callable[..., Tensor]:
-    def evaluate(*batch: Tree, **scheduled: Tensor) -> Tensor:
-        return objective(terms(program, *batch), **scheduled)
+def _held_out(
+    program: nn.Module,
+    objective: Callable[[LogTerms], Tensor],
+    terms: Terms,
+    data: Source | None,
+    backend: Backend | None,
+    options: Mapping[str, Any],
+) -> HeldOut | None:
+    """The validation, compiled only where that pays by itself."""
+    if data is None:
+        return None
+    pays = long_enough(partial(terms, program), data, epochs=options["epochs"], batch_size=ROWS, passes=1)
 
-    return evaluate
+    def evaluate(*batch: Tree) -> Tensor:
+        return objective(terms(program, *batch))
+
+    return HeldOut(program, data, evaluate, backend if pays else None, options["seed"])
 
 
 def _manifest(options: Mapping[str, Any], device: torch.device, data: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -54,17 +54,17 @@ class GuardedOptimizer:
         """Step uphill along ``gradients``; returns their norm and whether the step was skipped (0. or 1.).
 
         Args:
-            gradients: of the objective, by parameter name; scaled in place.
+            gradients: of the objective, by parameter name; a parameter without one (frozen by now) stays as it is.
             value: the objective, a scalar.
         """
-        grads = [gradients[name] for name in self.parameters]
+        grads = [gradients[name] for name in self.parameters if name in gradients]
         norm = get_total_norm(grads)
         bad = 1.0 - (norm.isfinite() & value.isfinite()).to(norm.dtype)
         clip = 1.0 if self.max_grad_norm is None else (self.max_grad_norm / norm).clamp(max=1.0)
-        torch._foreach_mul_(grads, -clip)  # the objective is maximised, torch's optimizers minimise
+        downhill = torch._foreach_mul(grads, -clip)  # the objective is maximised, torch's optimizers minimise
         self.started = self.started or not bool(bad)
         if self.started:
-            self._step(grads, bad)
+            self._step([p for name, p in self.parameters.items() if name in gradients], downhill, bad)
         return norm, bad
 
     @property
@@ -79,8 +79,9 @@ class GuardedOptimizer:
         Raises:
             UntraceableError: where the optimizer changed a Python number of its own, which a trace would freeze.
         """
-        groups, self._traceable = self.optimizer.param_groups, True
-        before = [dict(group) for group in groups]
+        self._traceable = True
+        groups, states = self.optimizer.param_groups, list(self.optimizer.state.values())
+        before = [dict(kept) for kept in (*groups, *states)]
         plain = {"fused": False, "foreach": False, "capturable": True}
         for group, rate in zip(groups, self.rates, strict=True):
             group.update({"lr": rate} | {key: value for key, value in plain.items() if key in group})
@@ -91,8 +92,8 @@ class GuardedOptimizer:
                 raise UntraceableError(f"{type(self.optimizer).__name__} keeps its count of steps in Python")
         finally:
             self._traceable = False
-            for group, saved in zip(groups, before, strict=True):
-                group.update(saved)
+            for kept, saved in zip((*groups, *states), before, strict=True):
+                kept.update(saved)
 
     def settle(self) -> None:
         """Move the counts of steps, which some optimizers keep on the CPU, to their parameters' device."""
@@ -101,16 +102,16 @@ class GuardedOptimizer:
                 if isinstance(value, Tensor):
                     state[key] = value.to(parameter.device)
 
-    def _step(self, grads: list[Tensor], bad: Tensor) -> None:
-        for parameter, grad in zip(self.parameters.values(), grads, strict=True):
-            parameter.grad = grad
+    def _step(self, parameters: Sequence[Tensor], grads: Sequence[Tensor], bad: Tensor) -> None:
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.grad = _laid_out_as(parameter, grad)
         if self.fused:
             self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
             self.optimizer.step()
             del self.optimizer.found_inf  # type: ignore[attr-defined]
         else:
             self._step_or_restore(bad)
-        for parameter in self.parameters.values():
+        for parameter in parameters:
             parameter.grad = None  # stock Pyro and plain loops would add to it
 
     def _step_or_restore(self, bad: Tensor) -> None:
@@ -142,6 +143,11 @@ def _reading_no_tensor() -> Iterator[None]:
     """Torch's optimizers then compute with counts and rates that are tensors."""
     with patch.object(torch.compiler, "_is_compiling_flag", True), TensorRates():
         yield
+
+
+def _laid_out_as(parameter: Tensor, grad: Tensor) -> Tensor:
+    """Fused kernels walk through memory: a gradient that is a view must lie there as its parameter does."""
+    return grad if grad.stride() == parameter.stride() else torch.empty_like(parameter).copy_(grad)
 
 
 def _build(factory: OptimizerFactory, parameters: list[Any]) -> torch.optim.Optimizer:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_SCALED = {
+_SCALED: dict[Any, Callable[..., Tensor]] = {
     Tensor.add_: lambda self, other, rate: self.add_(rate * other),
     Tensor.addcmul_: lambda self, a, b, rate: self.add_(rate * a * b),
     Tensor.addcdiv_: lambda self, a, b, rate: self.add_(rate * a / b),

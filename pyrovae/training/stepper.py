@@ -8,21 +8,24 @@ from typing import Any
 import torch
 
 from pyrovae import trees
-from pyrovae.compiled import Compiled, UntraceableError, said_once
+from pyrovae.compiled import Fast
 from pyrovae.compiled.backends import Backend
 from pyrovae.compiled.pays import Flops, pays
 from pyrovae.terms import LogTerms
-from pyrovae.training.sources import Source
+from pyrovae.training.sources import Feed, Source
 from pyrovae.training.step import Step
 from pyrovae.trees import Tree
 
 
-def long_enough(terms: Callable[..., LogTerms], source: Source, *, epochs: int, batch_size: int) -> bool:
-    """Whether a run is long enough for compiling its step; no for a stream that does not tell its length.
+def long_enough(
+    terms: Callable[..., LogTerms], source: Source, *, epochs: int, batch_size: int, passes: int = 3
+) -> bool:
+    """Whether a run is long enough for compiling; no for a stream that does not tell its length.
 
     Args:
-        terms: of a batch, whose gradient takes twice its own work.
+        terms: of a batch.
         source, epochs, batch_size: what is to be done.
+        passes: the work of a batch in units of that of its terms; a gradient takes two more.
     """
     batches = source.num_batches(batch_size)
     if batches is None:
@@ -30,12 +33,12 @@ def long_enough(terms: Callable[..., LogTerms], source: Source, *, epochs: int, 
     probe = source.probe(2)
     with torch.no_grad(), Flops() as counter:
         terms(*probe)
-    flops = 3 * counter.total / trees.num_data(*probe) * batch_size
+    flops = passes * counter.total / trees.num_data(*probe) * batch_size
     return pays(epochs * batches, epochs * batches * flops)
 
 
 class Stepper:
-    """Takes steps: the compiled one for batches of the usual size, the eager one for others and for the first.
+    """Takes steps: compiled for batches of the usual size, eager for others and for the first.
 
     Args:
         step: the step.
@@ -44,28 +47,22 @@ class Stepper:
 
     def __init__(self, step: Step, backend: Backend | None) -> None:
         self.step, self.backend = step, backend
-        self.reason = ""  # why steps are eager that were meant to be compiled
-        self._compiled: Compiled | None = None
-        self._size = 0  # rows of the usual batch
+        self._fast: Fast | None = None
+        self._first: Feed = ()  # a batch of the usual size, with which an epoch begins
         self._traced: list[Any] = []  # what the trace froze
 
     def __call__(self, *feed: Tree) -> None:
-        if not self._can_compile(feed):
+        self._first = self._first or feed
+        if not self.step.optimizer.started:
             self.step(*feed)
             return
-        try:
-            if self._compiled is None:
-                self._compiled = self._trace()
-            self._compiled(*feed)
-        except UntraceableError as untraceable:
-            self.backend, self._compiled, self.reason = None, None, str(untraceable)
-            said_once("training", self.reason)
-            self.step(*feed)
+        self._fast = self._fast or self._made()
+        self._fast(*feed)
 
     def begin_epoch(self) -> None:
         """Trace anew where a callback changed what a trace freezes, such as a module's train or eval mode."""
-        if self._compiled is not None and self._frozen() != self._traced:
-            self._compiled = None
+        if self._fast is not None and self._fast.compiled is not None and self._frozen() != self._traced:
+            self._fast = None
 
     def _frozen(self) -> list[Any]:
         program = self.step.program
@@ -74,22 +71,18 @@ class Stepper:
 
     def describe(self) -> dict[str, Any]:
         """For the manifest: whether steps were compiled, what that took, and why not."""
-        seconds = {"compile_seconds": round(self._compiled.seconds, 2)} if self._compiled else {}
-        return {"compiled": self._compiled is not None, **seconds, **({"eager": self.reason} if self.reason else {})}
+        if self._fast is None or self._fast.compiled is None:
+            return {"compiled": False} | ({"eager": self._fast.reason} if self._fast and self._fast.reason else {})
+        return {"compiled": True, "compile_seconds": round(self._fast.compiled.seconds, 2)}
 
-    def _can_compile(self, feed: tuple[Tree, ...]) -> bool:
-        if self.backend is None:
-            return False
-        size = trees.num_data(*feed)
-        self._size = self._size or size  # an epoch begins with a full batch
-        return self.step.optimizer.started and size == self._size
-
-    def _trace(self) -> Compiled:
-        assert self.backend is not None
+    def _made(self) -> Fast:
         self.step.optimizer.settle()
         self._traced = self._frozen()
-        return Compiled(
+        return Fast(
+            "training",
             self.step.traceable,
+            eager=self.step,
+            like=self._first,
             state=self.step.state,
             constants=self.step.data.tensors,
             backend=self.backend,

@@ -5,27 +5,23 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.parameters import forget, frozen
-from pyrovae.precision import float64
-from pyrovae.randomness import seeded
+from pyrovae.parameters import forget
 from pyrovae.saving import save
+from pyrovae.training.held_out import HeldOut
 from pyrovae.training.progress import Bar
 from pyrovae.training.run import Run
 from pyrovae.training.schedules import Schedule
-from pyrovae.training.sources import Source
 from pyrovae.training.stepper import Stepper
 from pyrovae.validation import validating
 
-VALIDATION_ROWS = 2048  # rows of one validation batch
 SAVED_EVERY = 60.0  # seconds: what a run that is killed may lose of its weights
 
 
@@ -41,8 +37,7 @@ class Trainer:
     Args:
         run: what is trained, and what it leaves behind.
         stepper: takes the steps.
-        held_out: validation data.
-        evaluate: the objective per datum of a batch of it, the schedules' final values as keyword arguments.
+        held_out: the objective on validation data.
         schedules: of the objective's arguments.
         options: those of ``fit``.
     """
@@ -51,14 +46,12 @@ class Trainer:
         self,
         run: Run,
         stepper: Stepper,
-        held_out: Source | None,
-        evaluate: Callable[..., Tensor],
+        held_out: HeldOut | None,
         schedules: Mapping[str, Schedule],
         options: Mapping[str, Any],
     ) -> None:
-        self.run, self.stepper, self.held_out, self.evaluate = run, stepper, held_out, evaluate
+        self.run, self.stepper, self.held_out = run, stepper, held_out
         self.step, self.schedules, self.options = stepper.step, schedules, options
-        self.device = self.step.sums.device
         self.best = -float("inf")
         self.kept = self._weights()
         self.saved_at = -math.inf
@@ -107,7 +100,7 @@ class Trainer:
         values = {name: tensor.item() for name, tensor in self.step.scheduled.items()}
         record = {"epoch": epoch + 1, **means, "skipped": skipped, **values}
         if self.held_out is not None:
-            record["validation"] = self._validate(self.held_out)
+            record["validation"] = self.held_out()
         return {**record, "seconds": time.perf_counter() - start}
 
     def _set_schedules(self, epoch: float) -> None:
@@ -116,19 +109,6 @@ class Trainer:
             tensor.fill_(self.schedules[name](epoch, epochs))
         if rate is not None:
             self.step.optimizer.set_rate(rate(epoch, epochs))
-
-    def _validate(self, data: Source) -> float:
-        """The objective per datum, nats, with the schedules at their end and the same noise every time."""
-        program, epochs = self.run.program, self.options["epochs"]
-        scheduled = self.step.scheduled.items()
-        final = {name: torch.full_like(t, self.schedules[name](epochs, epochs)) for name, t in scheduled}
-        total, count = 0.0, 0
-        feeds = data.feeds(VALIDATION_ROWS, shuffle=False)
-        with seeded(self.options["seed"], self.device), frozen(program), closing(feeds):
-            for batch in map(data.observe, feeds):
-                total += float64(self.evaluate(*batch, **final)).sum().item()
-                count += trees.num_data(*batch)
-        return total / count
 
     def _keep(self, epoch: int, record: Mapping[str, Any]) -> None:
         score = record.get("validation", float(epoch))  # without validation the latest weights are kept

@@ -97,9 +97,7 @@ class FlowOver(nn.Module):
 
 def given_vae(prior: Callable[[nn.Module], nn.Module]) -> Case:
     encoder = conditional([WIDTH, 3], pv.families.normal, D)
-    return Case(
-        pv.VAE(prior(encoder), conditional([D, 3], pv.families.bernoulli, WIDTH), encoder), (bits(), one_hot())
-    )
+    return Case(pv.VAE(prior(encoder), conditional([D, 3], pv.families.bernoulli, WIDTH), encoder), (bits(), one_hot()))
 
 
 def conditional_vamp(encoder: nn.Module) -> nn.Module:
@@ -537,10 +535,9 @@ def clipped_adam(parameters: Any) -> Any:
 
 
 EAGER: dict[str, tuple[Callable[[], Case], str]] = {  # with the reason
-    "spline coupling": (flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])), "looks at a tensor's value"),
+    "spline coupling": (flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])), "selects by a tensor's values"),
     "inverse of an autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
     "a branch": (lambda: Case(vae(net=Branching), bits()), "looks at a tensor's value"),
     "a count in the optimizer": (standard(optimizer=Replacing), "count of steps in Python"),
     "ClippedAdam": (standard(optimizer=clipped_adam), "count of steps in Python"),
-    "LBFGS": (standard(optimizer=torch.optim.LBFGS), ""),
 }

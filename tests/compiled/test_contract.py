@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import random
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,15 +16,20 @@ import pytest
 import torch
 from cases import CASES, EAGER, Case
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 import pyrovae as pv
 from pyrovae.compiled import CompileWarning, function
-from pyrovae.compiled.backends import Backend, Run, interpreted
+from pyrovae.compiled.backends import Backend, Run, inductor, interpreted
 from pyrovae.compiled.philox import Noise
 
 SGD = partial(torch.optim.SGD, lr=0.1)  # a change of the weights is then a gradient
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 7, "optimizer": SGD, "device": "cpu", "seed": 3}
+HANDFUL = 0  # the seed of the cases that Inductor compiles in every test run; --inductor-all takes all
+
+
+def has_compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 
 class TorchsNoise(Noise):
@@ -83,7 +91,41 @@ def compiled_as_eager(name: str, backend: Backend, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_by_graphs_is_the_run_by_functions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled_as_eager(name, interpreted, monkeypatch)
+    """And each graph could be captured on a GPU: it looks at no value, copies to no device, and its shapes are fixed."""
+    seen = Seen(interpreted)
+    compiled_as_eager(name, seen, monkeypatch)
+    assert len(seen.graphs) == 1
+    nodes = [node for node in seen.graphs[0].graph.nodes if node.op == "call_function"]
+    assert not [node for node in nodes if looks(node) or changes_device(node)]
+
+
+LOOKS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+FIXED_SHAPE = {torch.ops.aten.index.Tensor}  # with whole numbers; masks are refused by the trace itself
+
+
+def looks(node: Node) -> bool:
+    tags = set(getattr(node.target, "tags", ()))
+    return bool(tags & LOOKS) and node.target not in FIXED_SHAPE
+
+
+def changes_device(node: Node) -> bool:
+    """A copy to or from a device: of a constant, or by ``.to`` a device that the program names."""
+    target = node.target
+    if target in (torch.ops.aten.lift_fresh_copy.default, torch.ops.aten.lift_fresh.default):
+        return node.args[0].meta["val"].dim() > 0  # a number can stay on the CPU
+    return target is torch.ops.aten._to_copy.default and node.kwargs.get("device") is not None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "inductor_case" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--inductor-all")
+        metafunc.parametrize("inductor_case", CASES if every else random.Random(HANDFUL).sample(list(CASES), 4))
+
+
+@pytest.mark.skipif(not has_compiler(), reason="Inductor needs a C++ compiler, and there is none")
+def test_a_run_by_inductor_is_the_run_by_functions(inductor_case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch._inductor.config.patch(fallback_random=True):  # type: ignore[attr-defined]
+        compiled_as_eager(inductor_case, inductor, monkeypatch, tolerance=1e-3)
 
 
 @pytest.mark.parametrize("name", EAGER)
@@ -101,4 +143,6 @@ def test_what_cannot_be_traced_runs_eagerly_and_says_why(name: str, monkeypatch:
     (eager, expected), (fallen, found) = runs
     assert not fallen.manifest["compiled"] and reason in fallen.manifest["eager"]
     assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))  # the failed trace left nothing
-    assert [fallen.column(key) for key in ("objective", "skipped")] == [eager.column(k) for k in ("objective", "skipped")]
+    assert [fallen.column(key) for key in ("objective", "skipped")] == [
+        eager.column(k) for k in ("objective", "skipped")
+    ]

@@ -147,6 +147,38 @@ def test_clipping_a_gradient_of_zero() -> None:
     assert identical(made.state()[:2], before)
 
 
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {  # gradients that autograd gives so, for a parameter of (2, 2)
+    "slice": lambda g: torch.cat([g, g], 1)[:, :2],
+    "transposed": lambda g: g.T.contiguous().T,
+    "expanded": lambda g: g[:1, :1].expand(2, 2),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@each_optimizer
+def test_gradients_may_be_views(name: str, view: str) -> None:
+    """Torch's fused kernels read memory in order, and would take other numbers for a slice's."""
+    viewed, plain = Made(name), Made(name)
+    for number in range(3):
+        for made in (viewed, plain):
+            gradients = made.gradients(number)
+            gradients["b"] = VIEWS[view](gradients["b"])
+            if made is plain:
+                gradients["b"] = gradients["b"].contiguous()
+            made.guarded.step(gradients, torch.zeros(()))
+    assert identical(viewed.state(), plain.state())
+
+
+@each_optimizer
+def test_two_parameters_may_have_one_gradient(name: str) -> None:
+    """As those of a sum have; it is turned downhill once."""
+    start = [torch.zeros(3), torch.zeros(3)]
+    parameters = {n: nn.Parameter(p) for n, p in zip("ab", start, strict=True)}
+    guarded, gradient = GuardedOptimizer(OPTIMIZERS[name][0], parameters, 1.0), torch.tensor([1.0, 2.0, 3.0])
+    guarded.step({"a": gradient, "b": gradient}, torch.zeros(()))
+    assert (parameters["a"] > 0).all() and torch.equal(parameters["a"], parameters["b"])
+
+
 def test_the_rate() -> None:
     groups = lambda ps: torch.optim.SGD([{"params": ps[:1], "lr": 0.1}, {"params": ps[1:], "lr": 0.4}])  # noqa: E731
     parameters = {"a": nn.Parameter(torch.zeros(1)), "b": nn.Parameter(torch.zeros(1))}

@@ -266,6 +266,21 @@ def test_a_run_that_ends_early_leaves_no_thread(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pyrovae")], caught
 
 
+def test_a_validation_that_fails_leaves_no_thread(on_disk: Any) -> None:
+    seen = False
+
+    def objective(t: pv.LogTerms) -> Tensor:
+        nonlocal seen
+        seen = seen or torch.is_grad_enabled()
+        if seen and not torch.is_grad_enabled():
+            raise ZeroDivisionError
+        return pv.objectives.elbo(t)
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fit(vae(), X, validation=on_disk(X), objective=objective, compile=False)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pyrovae")], caught
+
+
 # ---------------------------------------------------------------------------------------------------- refusals
 
 
