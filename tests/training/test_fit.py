@@ -270,7 +270,7 @@ def test_validation_has_the_schedules_at_their_end_and_the_same_noise() -> None:
 
 
 def test_validation_counts_every_datum_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "VALIDATION_ROWS", 7)
+    monkeypatch.setattr("pyrovae.training.held_out.ROWS", 7)
     program, x = Point(), reals(20, seed=1)
     run = fit(program, reals(), validation=x, optimizer=partial(torch.optim.SGD, lr=0.0))
     assert run.history[0]["validation"] == pytest.approx(program.value(x).mean().item(), rel=1e-5)
