@@ -44,7 +44,7 @@ def num_data(*trees: Tree) -> int:
     Raises:
         PyrovaeError: no tensor at all, a tensor without a data dimension, sizes that differ, or no data.
     """
-    sizes = [leaf.shape[0] if leaf.dim() else None for leaf in leaves(trees) if isinstance(leaf, Tensor)]
+    sizes = [leaf.shape[0] if leaf.ndim else None for leaf in leaves(trees) if isinstance(leaf, Tensor | np.ndarray)]
     if not sizes or None in sizes:
         raise PyrovaeError("data must be tensors with a leading data dimension, (N, *event_shape)")
     if len(set(sizes)) > 1:
@@ -73,7 +73,7 @@ def as_tensors(tree: Tree, dtype: torch.dtype | None = None) -> Tree:
     """Arrays to tensors; floating-point leaves in ``dtype``, torch's default one where it is None.
 
     Raises:
-        PyrovaeError: a leaf that is neither a tensor nor an array.
+        PyrovaeError: a leaf that is neither a tensor nor an array, or an array of what torch has no type for.
     """
     return tree_map(lambda leaf: _as_tensor(leaf, dtype or torch.get_default_dtype()), tree)
 
@@ -83,5 +83,8 @@ def _as_tensor(leaf: Any, dtype: torch.dtype) -> Tensor:
         raise PyrovaeError(
             f"data must be tensors or arrays, or (nested) tuples and dicts of them; got a {type(leaf).__name__}"
         )
-    tensor = torch.as_tensor(leaf)
+    try:
+        tensor = torch.as_tensor(leaf)
+    except (TypeError, ValueError) as error:  # objects, texts, records, a foreign byte order
+        raise PyrovaeError(f"data must be numbers that torch knows; got an array of {leaf.dtype}: {error}") from error
     return tensor.to(dtype) if tensor.is_floating_point() else tensor

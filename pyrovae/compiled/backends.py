@@ -127,7 +127,8 @@ def _captured(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
             run()
     torch.cuda.current_stream().wait_stream(side)
     captured = torch.cuda.CUDAGraph()
-    with torch.no_grad(), torch.cuda.graph(captured):
+    # thread_local: a thread that reads ahead may copy meanwhile
+    with torch.no_grad(), torch.cuda.graph(captured, capture_error_mode="thread_local"):
         outputs = run()
     return captured.replay, outputs
 

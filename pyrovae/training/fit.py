@@ -72,11 +72,20 @@ def fit(
     Args:
         program: any object with ``model(x, *given)`` and ``guide(x, *given)`` whose data plate is at dim -1.
         data: x as a tensor or array; a dict (x as a tree); a tuple (x, *given); a ``pyrovae.data.Data``; a torch
-            Dataset (its items are x or (x, *given)) or DataLoader. All but a DataLoader are kept on the device.
+            Dataset, whose items are x or (x, *given). These are kept on the device, integers as they are and floats in
+            the program's type. What does not fit there is streamed, read ahead by a thread; then only the first rows
+            are checked before training:
+
+            - arrays of memory-mapped files, ``np.load("x.npy", mmap_mode="r")`` and slices of them, in any of the forms
+              above. Rows are drawn from all of the file, and training is bit for bit that of resident data.
+            - a DataLoader, an iterable of batches x or (x, *given) that begins anew with every epoch, or a function
+              that returns the iterator of an epoch. They bring their own batches and order; what reads them runs in
+              the thread, or, where it draws from torch's global generator, between the steps. An IterableDataset has
+              rows, of which batches of ``batch_size`` are made.
         objective: a function of ``LogTerms``, (N,) nats, maximised in the mean over the batch.
         gradient: ``pyrovae.gradients.plain``, ``path`` or ``doubly_reparameterised``.
         num_particles: points per datum.
-        epochs, batch_size: the last batch of an epoch may be smaller; a DataLoader brings its own batches.
+        epochs, batch_size: the last batch of an epoch may be smaller; a DataLoader or iterable brings its own.
         optimizer: makes an optimizer from parameters, ``functools.partial(torch.optim.AdamW, lr=3e-4)``.
         learning_rate: a schedule of a factor on the optimizer's rate, e.g. ``schedules.Cosine(warmup=1)``.
         schedules: schedules of the objective's keyword arguments, e.g. ``{"beta": schedules.Warmup(20)}`` for a KL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from pyrovae.compiled.backends import Backend
 from pyrovae.parameters import frozen
 from pyrovae.precision import float64
 from pyrovae.randomness import seeded
-from pyrovae.training.sources import Batch, Source
+from pyrovae.training.batches import Batch
+from pyrovae.training.sources import Source
 
 ROWS = 2048  # of one batch
 
@@ -38,8 +40,9 @@ class HeldOut:
 
     def __call__(self) -> float:
         total, count = 0.0, 0
-        with frozen(self.program) as device, seeded(self.seed, device):
-            for batch in map(self.data.observe, self.data.feeds(ROWS, shuffle=False)):
+        feeds = self.data.feeds(ROWS, shuffle=False)
+        with frozen(self.program) as device, seeded(self.seed, device), closing(feeds):
+            for batch in map(self.data.observe, feeds):
                 self._fast = self._fast or self._made(batch, device)
                 total += float64(self._fast(*batch)).sum().item()
                 count += trees.num_data(*batch)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -13,10 +14,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from pyrovae import trees
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
+from pyrovae.training.batches import Batch, Feed, as_batch, identity, order, parts
+from pyrovae.training.streams import EachEpoch, Mapped, Streamed, memory_mapped
 from pyrovae.trees import Tree
-
-Batch = tuple[Tree, ...]  # (x, *given)
-Feed = tuple[Tree, ...]  # what a step is given to make its batch of: row numbers, or the rows themselves
 
 
 class Source(Protocol):
@@ -37,8 +37,8 @@ class Source(Protocol):
     def tensors(self) -> list[Tensor]:
         """What ``observe`` reads besides the feed."""
 
-    def feeds(self, batch_size: int, *, shuffle: bool) -> Iterator[Feed]:
-        """One epoch, on the device; the last batch may be smaller."""
+    def feeds(self, batch_size: int, *, shuffle: bool) -> Generator[Feed]:
+        """One epoch, on the device; the last batch may be smaller. Close it: a thread may read ahead."""
 
     def observe(self, feed: Feed) -> Batch:
         """The batch of a feed; a pure function of tensors."""
@@ -65,10 +65,8 @@ class Resident:
     def tensors(self) -> list[Tensor]:
         return trees.leaves(self.rows)
 
-    def feeds(self, batch_size: int, *, shuffle: bool) -> Iterator[Feed]:
-        size, device = trees.num_data(*self.rows), trees.leaves(self.rows)[0].device
-        order = torch.randperm(size, device=device) if shuffle else torch.arange(size, device=device)
-        for index in order.split(batch_size):
+    def feeds(self, batch_size: int, *, shuffle: bool) -> Generator[Feed]:
+        for index in order(self.num_data, self.tensors[0].device, shuffle=shuffle).split(batch_size):
             yield (index,)
 
     def observe(self, feed: Feed) -> Batch:
@@ -77,43 +75,6 @@ class Resident:
 
     def probe(self, count: int) -> Batch:
         return self.observe((slice(0, count),))
-
-
-@dataclass(frozen=True)
-class Streamed:
-    """A DataLoader, with its own batch size, order and workers."""
-
-    loader: DataLoader[Any]
-    draw: Callable[[Tree], Tree]
-    device: torch.device
-    dtype: torch.dtype | None
-    num_data = None  # the loader alone knows
-    tensors: list[Tensor] = field(default_factory=list)
-
-    def num_batches(self, batch_size: int) -> int | None:
-        try:
-            return len(self.loader)
-        except TypeError:
-            return None
-
-    def feeds(self, batch_size: int, *, shuffle: bool) -> Iterator[Feed]:
-        for item in self.loader:
-            yield tuple(trees.to(tree, self.device) for tree in as_batch(item, self.dtype))
-
-    def observe(self, feed: Feed) -> Batch:
-        x, *given = feed
-        return (self.draw(x), *given)
-
-    def probe(self, count: int) -> Batch:
-        first = next(self.feeds(count, shuffle=False), None)
-        if first is None:
-            raise PyrovaeError("the DataLoader gives no batch: the data are empty")
-        return self.observe(tuple(trees.rows(tree, slice(0, count)) for tree in first))
-
-
-def identity(x: Tree) -> Tree:
-    """The draw of data that are observed as they are."""
-    return x
 
 
 def source(
@@ -126,32 +87,56 @@ def source(
 
     Args:
         data: a tensor or array (x), a dict of them (x as a tree), a tuple (x, *given), a ``pyrovae.data.Data`` (its
-            training split, with its own draw), a torch Dataset (read once and kept on the device) or a DataLoader.
+            training split, with its own draw) or a torch Dataset (read once) are kept on the device. Arrays in
+            memory-mapped files, an IterableDataset, a DataLoader, an iterable of batches and a function that returns
+            an epoch's iterator of batches are streamed.
         draw: makes a fresh observation of each batch's x, on the device.
         dtype: of the floating-point leaves; torch's default where it is None.
 
     Raises:
-        PyrovaeError: empty data, rows that differ in number, something that holds no tensors.
+        PyrovaeError: empty data, rows that differ in number, something that holds no tensors, an iterator.
     """
     if isinstance(data, Data):
         split = data.train
         return source((split.x, *split.given), device, draw or data.draw, dtype)
-    if isinstance(data, DataLoader):
-        return Streamed(data, draw or identity, device, dtype)
+    draw = draw or identity
+    if (epoch := _epoch(data)) is not None:
+        return Streamed(epoch, draw, device, dtype)
+    if any(map(memory_mapped, trees.leaves(parts(data)))):
+        return _mapped(data, device, draw, dtype)
     batch = _read(data, dtype) if isinstance(data, Dataset) else as_batch(data, dtype)
     trees.num_data(*batch)
-    return Resident(tuple(trees.to(tree, device) for tree in batch), draw or identity)
+    return Resident(tuple(trees.to(tree, device) for tree in batch), draw)
 
 
-def as_batch(data: Any, dtype: torch.dtype | None = None) -> Batch:
-    """(x, *given) of tensors: a tuple or list is (x, *given), anything else is x alone."""
-    parts = tuple(data) if isinstance(data, tuple | list) else (data,)
-    return tuple(trees.as_tensors(part, dtype) for part in parts)
+def _epoch(data: Any) -> Callable[[int], Iterable[Any]] | None:
+    """What gives the batches of an epoch from the batch size; None for data that have rows."""
+    if isinstance(data, Iterator):
+        raise PyrovaeError(
+            f"a {type(data).__name__} can be iterated only once, and every epoch begins anew: pass an object whose "
+            "__iter__ begins anew, or a function that returns the iterator of an epoch (a generator function itself, "
+            "without calling it)"
+        )
+    if isinstance(data, IterableDataset):
+        return lambda batch_size: DataLoader(data, batch_size=batch_size)
+    if isinstance(data, Tensor | np.ndarray | Dataset | tuple | list | dict | str | bytes):
+        return None
+    if isinstance(data, Iterable):
+        return lambda batch_size: data
+    return (lambda batch_size: EachEpoch(data)) if callable(data) else None
+
+
+def _mapped(data: Any, device: torch.device, draw: Callable[[Tree], Tree], dtype: torch.dtype | None) -> Mapped:
+    def on_host(leaf: Any) -> Any:
+        return leaf if isinstance(leaf, np.ndarray) else trees.as_tensors(leaf, dtype).cpu()
+
+    mapped = Mapped(tuple(trees.tree_map(on_host, part) for part in parts(data)), draw, device, dtype)
+    trees.num_data(*mapped.rows)
+    mapped.probe(1)  # refuses what torch has no type for
+    return mapped
 
 
 def _read(data: Dataset[Any], dtype: torch.dtype | None) -> Batch:
-    if isinstance(data, IterableDataset):
-        raise PyrovaeError("an IterableDataset has no rows to keep on the device: wrap it in a DataLoader")
     if not len(data):  # type: ignore[arg-type]
         raise PyrovaeError("the data are empty: there must be at least one row")
     chunks = [as_batch(item, dtype) for item in DataLoader(data, batch_size=1024)]

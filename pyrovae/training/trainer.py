@@ -89,10 +89,11 @@ class Trainer:
         start, size = time.perf_counter(), self.options["batch_size"]
         steps = self.step.data.num_batches(size)
         self.stepper.begin_epoch()
-        for number, feed in enumerate(self.step.data.feeds(size, shuffle=True)):
-            self._set_schedules(epoch + (min(number / steps, 1.0) if steps else 0.0))
-            self.stepper(*feed)
-            bar.advance(trees.num_data(*feed))
+        with closing(self.step.data.feeds(size, shuffle=True)) as feeds:
+            for number, feed in enumerate(feeds):
+                self._set_schedules(epoch + (min(number / steps, 1.0) if steps else 0.0))
+                self.stepper(*feed)
+                bar.advance(trees.num_data(*feed))
         forget(self.run.program)
         means, skipped, longest = self.step.totals()
         self._abort_if_stuck(epoch, longest)

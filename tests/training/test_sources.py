@@ -188,7 +188,7 @@ def test_draws_are_of_x_alone(streamed: bool) -> None:
 # ------------------------------------------------------------------------------------------------------ refusals
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "a stream without a loader": (Stream(X), "wrap it in a DataLoader"),
+    "an empty stream": (Stream(X[:0]), "empty"),
     "text": ("digits", "got a str"),
     "numbers": ([1.0, 2.0], "got a float"),
     "nothing": (None, "got a NoneType"),
