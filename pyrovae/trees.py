@@ -84,7 +84,7 @@ def _as_tensor(leaf: Any, dtype: torch.dtype) -> Tensor:
             f"data must be tensors or arrays, or (nested) tuples and dicts of them; got a {type(leaf).__name__}"
         )
     try:
-        tensor = torch.as_tensor(leaf)
+        tensor = torch.as_tensor(leaf if isinstance(leaf, Tensor) or leaf.flags.writeable else leaf.copy())
     except (TypeError, ValueError) as error:  # objects, texts, records, a foreign byte order
         raise PyrovaeError(f"data must be numbers that torch knows; got an array of {leaf.dtype}: {error}") from error
     return tensor.to(dtype) if tensor.is_floating_point() else tensor

@@ -26,17 +26,6 @@ REPEATS = 16  # of a scalar: a reduction over fewer Inductor would unroll
 TRIALS = 20  # replays that decide between two captured graphs
 
 
-def decompositions_for(device: torch.device) -> dict[Any, Callable[..., Any]]:
-    """Operations that are faster in other words than the backend's own."""
-    aten = torch.ops.aten
-    cpu: dict[Any, Callable[..., Any]] = {
-        aten.addmm.default: _product_then_bias,
-        aten.binary_cross_entropy_with_logits.default: _cross_entropy,
-        aten._foreach_norm.Scalar: _norms,
-    }
-    return cpu if device.type == "cpu" else {}
-
-
 def _product_then_bias(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """The bias is free in the kernel that follows, where the matrix library first copies it to every row."""
     product = torch.mm(a, b)
@@ -55,6 +44,14 @@ def _cross_entropy(logits: Tensor, x: Tensor, weight: Any = None, pos_weight: An
     if weight is not None or pos_weight is not None or reduction != 0:
         return NotImplemented
     return logits.relu() - x * logits + torch.log(1 + torch.exp(-logits.abs()))
+
+
+# Operations that are faster on a CPU in other words than Inductor's own.
+CHEAPER: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.addmm.default: _product_then_bias,
+    torch.ops.aten.binary_cross_entropy_with_logits.default: _cross_entropy,
+    torch.ops.aten._foreach_norm.Scalar: _norms,
+}
 
 
 def backend_for(device: torch.device) -> Backend | None:

@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from pyrovae import trees
-from pyrovae.compiled.backends import Backend, decompositions_for
+from pyrovae.compiled.backends import CHEAPER, Backend
 from pyrovae.compiled.philox import Noise
 from pyrovae.compiled.trace import UntraceableError, copies, restore, trace
 from pyrovae.errors import PyrovaeError
@@ -119,12 +119,16 @@ class Compiled:
         fixed = [key, step, *_detached([*self.state, *self.constants])]
         try:
             with torch.no_grad():
-                decompositions = self.noise.decompositions() | decompositions_for(key.device)
-                return self.backend(trace(stepping, [*fixed, *feed], decompositions), fixed, feed)
+                return self.backend(trace(stepping, [*fixed, *feed], self._decompositions()), fixed, feed)
         except PyrovaeError:
             raise
         except Exception as error:  # whatever a compiler raises
             raise UntraceableError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+    def _decompositions(self) -> dict[Any, Callable[..., Any]]:
+        """On a CPU, cheaper words for some operations; a GPU has fast random numbers of its own."""
+        on_cpu = self.noise.key.device.type != "cuda"
+        return self.noise.decompositions() | CHEAPER if on_cpu else {}
 
 
 def _run(graph: GraphModule, *inputs: Tensor) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyro.distributions as dist
 import torch
@@ -100,25 +100,40 @@ def log_marginal(
         if value < 1:
             raise PyrovaeError(f"{name} must be positive; got {value}")
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
-        rows = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
-        size = trees.num_data(*rows)
+        data = _Data((x, *given), floating_dtype(program), device)
+        size, probe = data.size, data.rows(slice(0, 3))
         shift = _per_datum(log_jacobian, size)
-        probe = [trees.rows(tree, slice(0, 3)) for tree in rows]
         terms = terms_for(program, *probe)
         _check_density(program, probe)
-        limit = _most_rows(program, terms, rows, memory or MEMORY.get(device.type, MEMORY["cpu"]), device)
+        limit = _most_rows(program, terms, probe, memory or MEMORY.get(device.type, MEMORY["cpu"]), device)
         chunk = min(num_particles, max(1, limit // min(size, BLOCK)))
         block = min(size, max(1, limit // chunk))
         points = _Points(program, terms, values=num_draws > 0)
-        if _wanted(compile, points, rows, num_particles, device, chunk * block):
-            points.compile([trees.rows(tree, slice(0, block)) for tree in rows], chunk, device)
+        if _wanted(compile, points, data, num_particles, chunk * block):
+            points.compile(data.rows(slice(0, block)), chunk, device)
         estimator = _Estimator(program, points, num_particles, num_draws)
         starts = range(0, size, block)
         bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
-        parts = [estimator.block([trees.rows(tree, slice(i, i + block)) for tree in rows], chunk) for i in bar]
-    evidence = _evidence(parts, num_particles, seed, rows[0], shift)
+        parts = [estimator.block(data.rows(slice(i, i + block)), chunk) for i in bar]
+    evidence = _evidence(parts, num_particles, seed, probe[0], shift)
     _warn(evidence)
     return evidence
+
+
+class _Data(NamedTuple):
+    """(x, *given) as it came, made tensors on the device a few rows at a time: it may be a memory map."""
+
+    columns: tuple[Tree, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def size(self) -> int:
+        return trees.num_data(*self.columns)
+
+    def rows(self, part: slice) -> list[Tree]:
+        taken = (trees.rows(tree, part) for tree in self.columns)
+        return [trees.to(trees.as_tensors(tree, self.dtype), self.device) for tree in taken]
 
 
 def _check_density(program: Any, probe: list[Tree]) -> None:
@@ -199,20 +214,19 @@ class _Points:
         return log_weight, _values(t, log_weight) if self.values else ()
 
 
-def _wanted(
-    compile: Any, points: _Points, rows: list[Tree], num_particles: int, device: torch.device, limit: int
-) -> bool:
+def _wanted(compile: Any, points: _Points, data: _Data, num_particles: int, at_once: int) -> bool:
     if compile not in (True, False, "auto"):
         raise PyrovaeError(f"compile must be True, False or 'auto'; got {compile!r}")
-    if compile is True and backend_for(device) is None:
-        say_eager("log_marginal", f"there is no compiler for {device.type}")
-    if compile != "auto" or backend_for(device) is None:
-        return compile is True and backend_for(device) is not None
-    probe = [trees.rows(tree, slice(0, 1)) for tree in rows]
+    if not compile:
+        return False
+    if backend_for(data.device) is None:
+        if compile is True:
+            say_eager("log_marginal", f"there is no compiler for {data.device.type}")
+        return False
     with torch.random.fork_rng(), Flops() as counter:
-        points(probe, 8)
-    points_in_all = num_particles * trees.num_data(*rows)
-    return pays(points_in_all // limit, counter.total / 8 * points_in_all)
+        points(data.rows(slice(0, 1)), 8)
+    number = num_particles * data.size
+    return compile is True or pays(number // at_once, counter.total / 8 * number)
 
 
 class _Estimator:
