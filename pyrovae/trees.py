@@ -46,7 +46,7 @@ def num_data(*trees: Tree) -> int:
     """
     sizes = [leaf.shape[0] if leaf.ndim else None for leaf in leaves(trees) if isinstance(leaf, Tensor | np.ndarray)]
     if not sizes or None in sizes:
-        raise PyrovaeError("data must be tensors with a leading data dimension, (N, *event_shape)")
+        raise PyrovaeError("data must be tensors or arrays with a leading data dimension, (N, *event_shape)")
     if len(set(sizes)) > 1:
         raise PyrovaeError(f"x and given must have one common leading size; got {sizes}")
     if sizes[0] == 0:
