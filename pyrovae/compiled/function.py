@@ -59,10 +59,11 @@ class Compiled:
         self._graphs: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *feed: Tree) -> Tree:
-        if kind(feed) not in self._graphs:
-            self._graphs[kind(feed)] = self._compile(feed)
+        of = kind(feed)
+        if of not in self._graphs:
+            self._graphs[of] = self._compile(feed)
         with torch.no_grad():
-            return self._graphs[kind(feed)](trees.leaves(feed))
+            return self._graphs[of](trees.leaves(feed))
 
     def _compile(self, feed: tuple[Tree, ...]) -> Callable[..., Any]:
         changed = [*self.state, self.noise.step]

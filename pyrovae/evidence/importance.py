@@ -29,8 +29,8 @@ from pyrovae.trees import Tree
 from pyrovae.validation import validating
 
 MEMORY = {"cpu": 2**28, "cuda": 2**31, "mps": 2**30}  # bytes of working memory, by type of device
-MOST_ROWS = {"cpu": 4096, "cuda": 2**18, "mps": 2**16}  # beyond these, larger chunks are no faster (on CPUs: cache)
-BLOCK = 64  # data handled together, where there are so many
+MOST_ROWS = {"cpu": 2048, "cuda": 2**18, "mps": 2**16}  # beyond these, larger chunks are no faster (on CPUs: cache)
+BLOCK = 16  # data handled together, where there are so many: many particles of few data keep the guide's share small
 
 
 class EvidenceWarning(UserWarning):
@@ -106,7 +106,7 @@ def log_marginal(
         terms = terms_for(program, *probe)
         _check_density(program, probe)
         limit = _most_rows(program, terms, probe, memory or MEMORY.get(device.type, MEMORY["cpu"]), device)
-        chunk = min(num_particles, max(1, limit // min(size, BLOCK)))
+        chunk = _even(num_particles, max(1, limit // min(size, BLOCK)))
         block = min(size, max(1, limit // chunk))
         points = _Points(program, terms, values=num_draws > 0)
         if _wanted(compile, points, data, num_particles, chunk * block):
@@ -114,7 +114,9 @@ def log_marginal(
         estimator = _Estimator(program, points, num_particles, num_draws)
         starts = range(0, size, block)
         bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
-        parts = [estimator.block(data.rows(slice(i, i + block)), chunk) for i in bar]
+        _validate(program, data)
+        with validating(False):
+            parts = [estimator.block(data.rows(slice(i, i + block)), chunk) for i in bar]
     evidence = _evidence(parts, num_particles, seed, probe[0], shift)
     _warn(evidence)
     return evidence
@@ -146,6 +148,18 @@ def _check_density(program: Any, probe: list[Tree]) -> None:
             "ELBO is minus infinity and importance sampling cannot estimate log p(x). Use a guide with a density, such "
             "as pyrovae.families.normal"
         )
+
+
+def _validate(program: Any, data: _Data) -> None:
+    """One particle of every datum under Pyro's validation, of the data too; the others go without."""
+    with torch.random.fork_rng():
+        for start in range(0, data.size, MOST_ROWS["cpu"]):
+            log_terms(program, *data.rows(slice(start, start + MOST_ROWS["cpu"])))
+
+
+def _even(number: int, most: int) -> int:
+    """The size of chunks of at most ``most``, as few and as even as can be: a chunk of another size is not compiled."""
+    return -(-number // -(-number // most))
 
 
 def _is_point(distribution: Any) -> bool:
@@ -241,14 +255,11 @@ class _Estimator:
         size = trees.num_data(*rows)
         accumulator = Accumulator(size, self.num_particles, _float64_device(rows))
         reservoir = Reservoir(self.num_draws) if self.num_draws else None
-        with torch.random.fork_rng():
-            log_terms(self.program, *rows)  # one particle under validation, of data too; the others go without
-        with validating(False):
-            for start in range(0, self.num_particles, chunk):
-                log_weight, values = self.points(rows, min(chunk, self.num_particles - start))
-                accumulator.add(torch.logsumexp(log_weight.flatten(0, -3), 0) if log_weight.dim() > 2 else log_weight)
-                if reservoir:
-                    reservoir.add(log_weight.flatten(0, -2), values)
+        for start in range(0, self.num_particles, chunk):
+            log_weight, values = self.points(rows, min(chunk, self.num_particles - start))
+            accumulator.add(torch.logsumexp(log_weight.flatten(0, -3), 0) if log_weight.dim() > 2 else log_weight)
+            if reservoir:
+                reservoir.add(log_weight.flatten(0, -2), values)
         figures = [accumulator.log_mean, accumulator.standard_error, accumulator.ess, accumulator.pareto_k]
         return torch.stack(figures).cpu(), self._draws(reservoir, rows) if reservoir else None
 

@@ -16,6 +16,8 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import pareto
 from pyrovae.precision import float64
 
+TOGETHER = 2**15  # log-weights
+
 
 class Accumulator:
     """Log mean weight of each datum over S particles, with its standard error, effective sample size and k-hat.
@@ -30,13 +32,15 @@ class Accumulator:
     """
 
     def __init__(self, num_data: int, num_particles: int, device: torch.device | str = "cpu") -> None:
-        self.num_data, self.num_particles, self.count = num_data, num_particles, 0
+        self.num_data, self.num_particles = num_data, num_particles
+        self.count = self._taken = 0  # particles given, and of these taken in
         self._tail_length = pareto.tail_length(num_particles)
         zeros = torch.zeros(num_data, dtype=torch.float64, device=device)
         # Of the weights scaled by exp(-max): mean, and sum of squared deviations. The latter, not the sum of squares,
         # since under a nearly exact guide the variance is lost in the rounding of the squares.
         self._max, self._mean, self._deviations = zeros - math.inf, zeros, zeros
         self._tail = zeros.new_empty(0, num_data)
+        self._waiting: list[Tensor] = []  # chunks that are taken in together, since each costs a dozen small operations
 
     @torch.no_grad()
     def add(self, log_w: Tensor) -> None:
@@ -49,9 +53,15 @@ class Accumulator:
             PyrovaeError: another shape, no particle, or more of them than announced.
         """
         self._check(log_w)
-        log_w = float64(log_w).to(self._max.device)
-        self._add_moments(log_w)
+        self._waiting.append(log_w.detach().clone())  # a captured graph writes its next result over this one
         self.count += log_w.shape[0]
+        if self.count == self.num_particles or sum(chunk.numel() for chunk in self._waiting) >= TOGETHER:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        log_w = float64(torch.cat(self._waiting)).to(self._max.device)
+        self._waiting.clear()
+        self._add_moments(log_w)
         candidates = torch.cat([self._tail, log_w])
         self._tail = candidates.topk(min(self._tail_length, len(candidates)), dim=0).values  # a nan counts as largest
 
@@ -63,7 +73,8 @@ class Accumulator:
 
     def _add_moments(self, log_w: Tensor) -> None:
         """Merge the moments of two sets: Chan, Golub, LeVeque (1983), The American Statistician 37(3)."""
-        old, new = self.count, log_w.shape[0]
+        old, new = self._taken, log_w.shape[0]
+        self._taken += new
         log_max = torch.maximum(self._max, log_w.amax(0))
         scale = torch.where(log_max.isfinite(), log_max, 0)  # -inf - -inf is nan; any scale does where all is zero
         shrink = torch.exp(self._max - scale) if old else 0.0
