@@ -44,7 +44,7 @@ def _norms(tensors: Sequence[Tensor], ord: float = 2, dtype: torch.dtype | None 
 
 
 def _cross_entropy(logits: Tensor, x: Tensor, weight: Any = None, pos_weight: Any = None, reduction: int = 1) -> Any:
-    """max(l, 0) - x l + log(1 + exp(-|l|)), its last term by a polynomial that is off by 6e-9, less than float32 rounds.
+    """max(l, 0) - x l + log(1 + exp(-|l|)), its last term by a polynomial that is off by 6e-9, below float32 rounding.
 
     A vectorized logarithm takes as long as all the rest of a log-likelihood of bits.
     """
