@@ -42,19 +42,19 @@ class Full:
 
     data, folder = "mnist", Path(__file__).parent
     train = (  # what, and how many rounds of it
-        (Work("small MLP", 128), 5),
-        (Work("small MLP", 512), 5),
-        (Work("wide MLP", 128, WIDE, images=2560, epochs=4), 3),
-        (Work("wide MLP", 512, WIDE, images=2560, epochs=4), 3),
-        (Work("conv network", 128, CONV, images=2560, epochs=3), 3),
-        (Work("conv network", 512, CONV, images=5120, epochs=3), 3),
+        (Work("small MLP", 128, epochs=8), 5),
+        (Work("small MLP", 512, epochs=8), 4),
+        (Work("wide MLP", 128, WIDE, images=2560, epochs=4), 2),
+        (Work("wide MLP", 512, WIDE, images=2560, epochs=4), 2),
+        (Work("conv network", 128, CONV, images=2560, epochs=3), 2),
+        (Work("conv network", 512, CONV, images=5120, epochs=3), 2),
         (Work("small MLP", 128, particles=50, images=1280, epochs=4), 3),
     )
     evaluate = (  # what, how many data, particles and rounds: multiples of what the loop by hand takes at once
         (Work("small MLP"), 256, 2048, 5),
         (Work("wide MLP", 128, WIDE, images=2560), 64, 2048, 3),
     )
-    scaling_rounds, base = 2, Work(images=5120, epochs=4)
+    scaling_rounds, base = 1, Work(images=5120, epochs=4)
     scaling = (
         (base, "batch", (32, 128, 512, 2048)),
         (base, "latent", (5, 40, 320)),
