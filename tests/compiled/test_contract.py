@@ -8,7 +8,7 @@ import random
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,11 @@ import torch
 from cases import CASES, EAGER, Case
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torchs_noise import TorchsNoise
 
 import pyrovae as pv
 from pyrovae.compiled import CompileWarning, function
 from pyrovae.compiled.backends import Backend, Run, inductor, interpreted
-from pyrovae.compiled.philox import Noise
 
 SGD = partial(torch.optim.SGD, lr=0.1)  # a change of the weights is then a gradient
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 7, "optimizer": SGD, "device": "cpu", "seed": 3}
@@ -30,16 +30,6 @@ HANDFUL = 0  # the seed of the cases that Inductor compiles in every test run; -
 
 def has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
-
-
-class TorchsNoise(Noise):
-    """Leaves random numbers to torch, as the eager step does, and takes none for a key."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.key, self.step = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
-
-    def decompositions(self) -> dict[Any, Callable[..., Any]]:
-        return {}
 
 
 class Seen:
