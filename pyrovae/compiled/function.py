@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from pyrovae import trees
 from pyrovae.compiled.backends import CHEAPER, Backend
 from pyrovae.compiled.philox import Noise
-from pyrovae.compiled.trace import UntraceableError, copies, restore, trace
+from pyrovae.compiled.trace import UntraceableError, copies, reason, restore, trace
 from pyrovae.errors import PyrovaeError
 from pyrovae.trees import Tree
 
@@ -121,10 +121,10 @@ class Compiled:
         try:
             with torch.no_grad():
                 return self.backend(trace(stepping, [*fixed, *feed], self._decompositions()), fixed, feed)
-        except PyrovaeError:
+        except (PyrovaeError, UntraceableError):
             raise
         except Exception as error:  # whatever a compiler raises
-            raise UntraceableError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+            raise UntraceableError(reason(error)) from error
 
     def _decompositions(self) -> dict[Any, Callable[..., Any]]:
         """On a CPU, cheaper words for some operations; a GPU has fast random numbers of its own."""

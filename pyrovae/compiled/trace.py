@@ -41,7 +41,7 @@ def trace(
     except (PyrovaeError, UntraceableError):
         raise
     except Exception as error:  # whatever a foreign program or torch raises
-        raise UntraceableError(_reason(error)) from error
+        raise UntraceableError(reason(error)) from error
     if torch.is_grad_enabled():
         _refuse_untrained(graph)
     _refuse_selections(graph)
@@ -57,7 +57,8 @@ class _NoLook(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why something could not be traced or compiled, in one line."""
     text = str(error).strip()
     if "trying to get a value out of" in text or "data-dependent" in text.lower():
         return LOOK.format("an if, .item() or bool() on a tensor")

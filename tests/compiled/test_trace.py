@@ -24,7 +24,7 @@ X = torch.arange(6.0).reshape(3, 2)
 
 
 def compiled(function: Callable[..., Any], *state: Tensor, backend: Any = interpreted) -> Compiled:
-    return Compiled(function, state=state or [torch.zeros(())], constants=[], backend=backend)
+    return Compiled(function, state=state or [torch.zeros(())], constants=[], backend=backend, device=torch.device("cpu"))
 
 
 # ----------------------------------------------------------------------------------------------------- what is refused
