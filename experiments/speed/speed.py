@@ -51,8 +51,8 @@ class Full:
         (Work("small MLP", 128, particles=50, images=1280, epochs=4), 3),
     )
     evaluate = (  # what, how many data, particles and rounds: multiples of what the loop by hand takes at once
-        (Work("small MLP"), 256, 2048, 5),
-        (Work("wide MLP", 128, WIDE, images=2560), 64, 2048, 3),
+        (Work("small MLP"), 512, 4096, 3),
+        (Work("wide MLP", 128, WIDE, images=2560), 128, 2048, 2),
     )
     scaling_rounds, base = 1, Work(images=5120, epochs=4)
     scaling = (
