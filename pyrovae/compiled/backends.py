@@ -7,7 +7,6 @@ others; it gives a function of the others.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +26,6 @@ LARGE = 1024  # elements of a kernel's result for which a scalar is worth a plac
 REPEATS = 16  # of a scalar: a reduction over fewer Inductor would unroll
 # Of log(1 + e) on [0, 1]: the polynomial through its values at ten Chebyshev points.
 LOG1P = Chebyshev.interpolate(np.log1p, 9, domain=[0, 1]).convert(kind=Polynomial).coef.tolist()
-TRIALS = 20  # replays that decide between two captured graphs
 
 
 def _product_then_bias(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -107,14 +105,17 @@ def _numel(node: torch.fx.Node) -> int:
 
 
 def cuda_graph(graph: GraphModule, fixed: Sequence[Tensor], feed: Sequence[Tensor]) -> Run:
-    """The whole graph as one launch; with Inductor's kernels where these replay faster than torch's own."""
+    """The whole graph as one launch: of Inductor's kernels where it can make them, else of torch's own.
+
+    A rule, and not a race between the two: their random numbers differ.
+    """
     static = [leaf.clone() for leaf in feed]
-    candidates = [_captured(partial(interpreted(graph, fixed, static), static))]
-    try:
-        candidates.append(_captured(partial(inductor(graph, fixed, static), static)))
-    except Exception as error:  # no Triton, or a kernel that cannot be captured: torch's own kernels serve
-        logging.getLogger("pyrovae").info("Inductor does not serve here: %s", error)
-    replay, outputs = min(candidates, key=lambda candidate: _duration(candidate[0]))
+    with torch.cuda.device(fixed[0].device):
+        try:
+            replay, outputs = _captured(partial(inductor(graph, fixed, static), static))
+        except Exception as error:  # no Triton, or a kernel that cannot be captured
+            logging.getLogger("pyrovae").info("a CUDA graph without Inductor's kernels: %s", error)
+            replay, outputs = _captured(partial(interpreted(graph, fixed, static), static))
 
     def run(leaves: Sequence[Tensor]) -> Any:
         for own, leaf in zip(static, leaves, strict=True):
@@ -138,15 +139,6 @@ def _captured(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
     with torch.no_grad(), torch.cuda.graph(captured, capture_error_mode="thread_local"):
         outputs = run()
     return captured.replay, outputs
-
-
-def _duration(replay: Callable[[], None]) -> float:
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(TRIALS):
-        replay()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 @contextmanager

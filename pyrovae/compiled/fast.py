@@ -35,6 +35,7 @@ class Fast:
         like: arguments of the usual shapes and types.
         backend: compiles; None for eager runs.
         eager: the function for eager runs, where that is another one.
+        watch: see ``Compiled``; where it changes between calls, the function is ``outdated``.
     """
 
     def __init__(
@@ -48,13 +49,22 @@ class Fast:
         backend: Backend | None,
         device: torch.device,
         eager: Callable[..., Tree] | None = None,
+        watch: Callable[[], Any] = list,
     ) -> None:
         self.what, self.eager = what, eager or function
         self.usual = kind(like)
         self.reason = ""
         self.compiled: Compiled | None = None
         if backend is not None:
-            self.compiled = Compiled(function, state=state, constants=constants, backend=backend, device=device)
+            self.compiled = Compiled(
+                function, state=state, constants=constants, backend=backend, device=device, watch=watch
+            )
+        self.watch, self._seen = watch, watch()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether something changed, by a callback for instance, that a trace freezes."""
+        return self.compiled is not None and self.watch() != self._seen
 
     def rewind(self) -> None:
         """Begin again with the first random numbers."""

@@ -15,10 +15,14 @@ from pyrovae import trees
 from pyrovae.compiled.backends import CHEAPER, Backend
 from pyrovae.compiled.philox import Noise
 from pyrovae.compiled.trace import UntraceableError, copies, reason, restore, trace
+from pyrovae.compiled.watch import generators
 from pyrovae.errors import PyrovaeError
+from pyrovae.randomness import seeded
 from pyrovae.trees import Tree
 
-TOLERANCE = 1e-4  # between a graph and its function, which carry out the same operations
+TOLERANCE = 1e-5  # between a graph and its function, which carry out the same operations
+
+CHANGES = "something in Python changes from call to call (a counter, a generator of Python or NumPy)"
 
 Function = Callable[..., Tree]
 
@@ -26,8 +30,9 @@ Function = Callable[..., Tree]
 class Compiled:
     """``function`` as one graph, traced anew for other shapes and types of its arguments.
 
-    The graph is checked before it is used: with the same random numbers it must do what the function does, on half
-    the rows of the feed, each twice. So Python values that change from call to call are noticed, which a trace freezes.
+    The graph is checked before it goes to the backend: with the same random numbers it must do what the function does,
+    on half the rows of the feed, each twice. What changes in Python from call to call is noticed, which a trace
+    freezes: so far as ``watch`` sees it, or as it changes the result.
 
     Args:
         function: of trees of tensors; returns a tree of tensors, and may change the tensors of ``state`` in place.
@@ -36,6 +41,7 @@ class Compiled:
         constants: tensors that it reads only.
         backend: makes a graph fast, see ``pyrovae.compiled.backends``.
         device: where all of this lies.
+        watch: what must be the same before and after a call, such as a program's numbers in Python.
 
     Raises:
         UntraceableError: on the first call, the arguments and ``state`` being as they were.
@@ -49,8 +55,9 @@ class Compiled:
         constants: Sequence[Tensor],
         backend: Backend,
         device: torch.device,
+        watch: Callable[[], Any] = list,
     ) -> None:
-        self.function, self.backend = function, backend
+        self.function, self.backend, self.watch = function, backend, watch
         self.noise = Noise(device)
         self.state = list({id(t): t for t in state}.values())
         known = {id(t) for t in self.state}
@@ -68,10 +75,9 @@ class Compiled:
     def _compile(self, feed: tuple[Tree, ...]) -> Callable[..., Any]:
         changed = [*self.state, self.noise.step]
         started, before = time.perf_counter(), copies(changed)
-        device = self.noise.key.device
-        devices = [device] if device.type == "cuda" else []
+        feed = trees.tree_map(torch.clone, feed)  # a program may change its arguments
         try:
-            with torch.random.fork_rng(devices=devices):
+            with seeded(0, self.noise.key.device):
                 graph, structure = self._checked(feed, before[:-1])
                 run = self._fast(graph, trees.leaves(feed))
             return lambda leaves: pytree.tree_unflatten(run(leaves), structure)
@@ -89,22 +95,23 @@ class Compiled:
             result, structure = pytree.tree_flatten(self.function(*_unflatten(feed, tensors[len(inputs) :])))
             return result
 
+        held = [self.watch(), generators()]
         graph = trace(flat, [*inputs, *trees.leaves(feed)])
+        if [self.watch(), generators()] != held:
+            raise UntraceableError(CHANGES)
         other = [leaf.flip(0)[torch.arange(len(leaf), device=leaf.device) // 2] for leaf in trees.leaves(feed)]
-        by_function = self._outcome(lambda: flat(*inputs, *other), before)
+        by_function = self._outcome(lambda: _run(flat, *inputs, *other), before)
         by_graph = self._outcome(lambda: _run(graph, *_detached(inputs), *other), before)
         if not all(_close(a, b) for a, b in zip(by_graph, by_function, strict=True)):
-            raise UntraceableError(
-                "its traced graph gives other values: something in Python changes from call to call (a counter, numpy)"
-            )
+            raise UntraceableError(f"its traced graph gives other values: {CHANGES}")
         assert structure is not None
         return graph, structure
 
     def _outcome(self, run: Callable[[], list[Tensor]], before: list[Tensor]) -> list[Tensor]:
         """What a run returns and leaves in the state, from the same start with the same random numbers."""
         restore(self.state, before)
-        torch.manual_seed(0)
-        returned = run()
+        with seeded(0, self.noise.key.device):
+            returned = run()
         return [*(t.detach() for t in returned), *copies(self.state)]
 
     def _fast(self, graph: GraphModule, feed: list[Tensor]) -> Callable[..., Any]:
@@ -132,11 +139,11 @@ class Compiled:
         return self.noise.decompositions() | CHEAPER if on_cpu else {}
 
 
-def _run(graph: GraphModule, *inputs: Tensor) -> Any:
+def _run(function: Callable[..., Any], *inputs: Tensor) -> Any:
     try:
-        return graph(*inputs)
-    except RuntimeError as error:
-        raise UntraceableError(f"its traced graph fails on other values: {error}") from error
+        return function(*inputs)
+    except (RuntimeError, ValueError) as error:
+        raise UntraceableError(f"it fails on other values: {reason(error)}") from error
 
 
 def _detached(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -145,8 +152,8 @@ def _detached(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def kind(feed: Tree) -> tuple[Any, ...]:
-    """What a graph is made for: the shapes and types of the arguments."""
-    return tuple((leaf.shape, leaf.dtype) for leaf in trees.leaves(feed))
+    """What a graph is made for: the shapes, types and layouts of the arguments."""
+    return tuple((leaf.shape, leaf.dtype, leaf.stride()) for leaf in trees.leaves(feed))
 
 
 def _unflatten(structure: tuple[Tree, ...], leaves: Sequence[Tensor]) -> tuple[Tree, ...]:

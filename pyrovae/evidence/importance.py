@@ -107,14 +107,14 @@ def log_marginal(
         _check_density(program, probe)
         limit = _most_rows(program, terms, probe, memory or MEMORY.get(device.type, MEMORY["cpu"]), device)
         chunk = _even(num_particles, max(1, limit // min(size, BLOCK)))
-        block = min(size, max(1, limit // chunk))
+        block = _even(size, max(1, limit // chunk))
         points = _Points(program, terms, values=num_draws > 0)
         if _wanted(compile, points, data, num_particles, chunk * block):
             points.compile(data.rows(slice(0, block)), chunk, device)
         estimator = _Estimator(program, points, num_particles, num_draws)
         starts = range(0, size, block)
         bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
-        _validate(program, data)
+        _validate(program, data, limit)
         with validating(False):
             parts = [estimator.block(data.rows(slice(i, i + block)), chunk) for i in bar]
     evidence = _evidence(parts, num_particles, seed, probe[0], shift)
@@ -150,15 +150,15 @@ def _check_density(program: Any, probe: list[Tree]) -> None:
         )
 
 
-def _validate(program: Any, data: _Data) -> None:
+def _validate(program: Any, data: _Data, limit: int) -> None:
     """One particle of every datum under Pyro's validation, of the data too; the others go without."""
-    with torch.random.fork_rng():
-        for start in range(0, data.size, MOST_ROWS["cpu"]):
-            log_terms(program, *data.rows(slice(start, start + MOST_ROWS["cpu"])))
+    with torch.random.fork_rng(), validating(True):
+        for start in range(0, data.size, limit):
+            log_terms(program, *data.rows(slice(start, start + limit)))
 
 
 def _even(number: int, most: int) -> int:
-    """The size of chunks of at most ``most``, as few and as even as can be: a chunk of another size is not compiled."""
+    """The size of chunks of at most ``most``, as few and as even as can be."""
     return -(-number // -(-number // most))
 
 
@@ -206,21 +206,23 @@ class _Points:
     def __init__(self, program: Any, terms: Terms, *, values: bool) -> None:
         self.program, self.terms, self.values = program, terms, values
         self._fast: Fast | None = None
-        self._chunk = 0
+        self._block = self._chunk = 0
 
     def compile(self, block: list[Tree], chunk: int, device: torch.device) -> None:
-        """Run chunks of ``chunk`` particles for such blocks of data as one graph; others are too few to matter."""
+        """Run chunks of ``chunk`` particles for such blocks of data as one graph."""
         own = [*self.program.parameters(), *self.program.buffers()] if isinstance(self.program, nn.Module) else []
         run, backend = partial(self._run, chunk), backend_for(device)
         self._fast = Fast("log_marginal", run, like=block, constants=own, backend=backend, device=device)
-        self._chunk = chunk
+        self._block, self._chunk = trees.num_data(*block), chunk
 
     def __call__(self, rows: list[Tree], count: int) -> tuple[Tensor, Any]:
         """(*points, n) log-weights, nats; and the values of the draws, where they are wanted."""
-        if self._fast is None or count != self._chunk:
+        size = trees.num_data(*rows)
+        if self._fast is None or (self.values and (size, count) != (self._block, self._chunk)):
             return self._run(count, *rows)
-        result: tuple[Tensor, Any] = self._fast(*rows)
-        return result
+        last = torch.arange(self._block, device=trees.leaves(rows)[0].device).clamp(max=size - 1)
+        log_weight, values = self._fast(*rows if size == self._block else trees.rows(rows, last))
+        return log_weight[..., :count, :size], values  # a chunk or block that is smaller is computed whole and cut
 
     def _run(self, count: int, *rows: Tree) -> tuple[Tensor, Any]:
         t = self.terms(self.program, *rows, num_particles=count)

@@ -138,6 +138,9 @@ def fit(
     train = source(data, target, draw, dtype)
     held_out = None if validation is None else source(validation, target, None, dtype)
 
+    if precision == "bf16" and dtype != torch.float32:
+        raise PyrovaeError(f"precision='bf16' is for programs in float32; this one is in {dtype}")
+
     with _isolated(seed, target), float32_matmul(target):
         check_data(train)
         check_modules(program)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from pyrovae import trees
 from pyrovae.compiled import Fast
 from pyrovae.compiled.backends import Backend
+from pyrovae.compiled.watch import held
 from pyrovae.parameters import frozen
 from pyrovae.precision import float64
-from pyrovae.randomness import seeded
+from pyrovae.randomness import reseed, seeded
 from pyrovae.training.batches import Batch
 from pyrovae.training.sources import Source
 
@@ -42,6 +44,8 @@ class HeldOut:
         total, count = 0.0, 0
         feeds = self.data.feeds(ROWS, shuffle=False)
         with frozen(self.program) as device, seeded(self.seed, device), closing(feeds):
+            if self._fast is not None and self._fast.outdated:
+                self._fast = None
             for batch in map(self.data.observe, feeds):
                 self._fast = self._fast or self._made(batch, device)
                 total += float64(self._fast(*batch)).sum().item()
@@ -51,5 +55,14 @@ class HeldOut:
         return total / count
 
     def _made(self, batch: Batch, device: torch.device) -> Fast:
-        own = [*self.program.parameters(), *self.program.buffers()]
-        return Fast("validation", self.evaluate, like=batch, constants=own, backend=self._backend, device=device)
+        made = Fast(
+            "validation",
+            self.evaluate,
+            like=batch,
+            constants=[*self.program.parameters(), *self.program.buffers()],
+            backend=self._backend,
+            device=device,
+            watch=partial(held, self.program),
+        )
+        reseed(self.seed, device)  # what making it drew must not shift the noise of the first epoch
+        return made

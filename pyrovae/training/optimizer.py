@@ -15,6 +15,8 @@ from pyrovae.compiled import UntraceableError
 from pyrovae.errors import PyrovaeError
 from pyrovae.training.rates import TensorRates
 
+SMALLEST_RATE = 1e-25  # in a graph, where torch's Adam divides by the rate: 0 would make nan of a moment of 0
+
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -35,7 +37,9 @@ class GuardedOptimizer:
         self.optimizer = _build(factory, list(parameters.values()))
         self.base = [group["lr"] for group in self.optimizer.param_groups]
         first = next(iter(parameters.values()))
-        self.rates = [torch.tensor(float(rate), dtype=first.dtype, device=first.device) for rate in self.base]
+        self.rates = [
+            torch.tensor(float(rate) or SMALLEST_RATE, dtype=first.dtype, device=first.device) for rate in self.base
+        ]
         self.started = False
         self._traceable = False
 
@@ -48,7 +52,7 @@ class GuardedOptimizer:
         """Set every group's learning rate to ``factor`` times what the factory gave it."""
         for group, base, rate in zip(self.optimizer.param_groups, self.base, self.rates, strict=True):
             group["lr"] = factor * base
-            rate.fill_(group["lr"])
+            rate.fill_(group["lr"] or SMALLEST_RATE)
 
     def step(self, gradients: Mapping[str, Tensor], value: Tensor) -> tuple[Tensor, Tensor]:
         """Step uphill along ``gradients``; returns their norm and whether the step was skipped (0. or 1.).
@@ -120,7 +124,7 @@ class GuardedOptimizer:
             self.optimizer.step()
         with torch.no_grad():
             for (parameter, key), new in self._tensors().items():
-                tensor, old = before.get((parameter, key), (new, new))  # a moment that this step made: the first one
+                tensor, old = before.get((parameter, key), (new, torch.zeros_like(new)))  # or a moment just made
                 tensor.copy_(torch.where(bad.to(new.device) > 0, old, new))
                 if tensor is not new:  # some optimizers exchange a moment for another tensor
                     self.optimizer.state[parameter][key] = tensor

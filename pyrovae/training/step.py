@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from pyrovae.compiled import UntraceableError
 from pyrovae.gradients import Estimate
 from pyrovae.objectives import Objective
 from pyrovae.training.optimizer import GuardedOptimizer
@@ -91,6 +92,20 @@ class Step:
 
     def traceable(self, *feed: Tree) -> tuple[()]:
         """The same step in plain tensor operations."""
-        with self.optimizer.traceable():
+        with self.optimizer.traceable(), _same_buffers(self.program):
             self(*feed)
         return ()
+
+
+@contextmanager
+def _same_buffers(program: nn.Module) -> Iterator[None]:
+    """Refuses, for a trace, a program that replaces its buffers instead of changing them, and puts them back."""
+    before = [(module, dict(module._buffers)) for module in program.modules()]
+    try:
+        yield
+    finally:
+        replaced = [name for module, kept in before for name in kept if module._buffers.get(name) is not kept[name]]
+        for module, kept in before:
+            module._buffers.update(kept)
+    if replaced:
+        raise UntraceableError(f"it replaces its buffers {replaced}: change them in place, with copy_()")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from pyrovae import trees
 from pyrovae.compiled import Fast
 from pyrovae.compiled.backends import Backend
 from pyrovae.compiled.pays import Flops, pays
+from pyrovae.compiled.watch import held
 from pyrovae.terms import LogTerms
 from pyrovae.training.sources import Feed, Source
 from pyrovae.training.step import Step
@@ -49,7 +51,6 @@ class Stepper:
         self.step, self.backend = step, backend
         self._fast: Fast | None = None
         self._first: Feed = ()  # a batch of the usual size, with which an epoch begins
-        self._traced: list[Any] = []  # what the trace froze
 
     def __call__(self, *feed: Tree) -> None:
         self._first = self._first or feed
@@ -60,24 +61,19 @@ class Stepper:
         self._fast(*feed)
 
     def begin_epoch(self) -> None:
-        """Trace anew where a callback changed what a trace freezes, such as a module's train or eval mode."""
-        if self._fast is not None and self._fast.compiled is not None and self._frozen() != self._traced:
+        """Trace anew where a callback changed what a trace freezes, such as a module's mode or a number it keeps."""
+        if self._fast is not None and self._fast.outdated:
             self._fast = None
-
-    def _frozen(self) -> list[Any]:
-        program = self.step.program
-        modes = [module.training for module in program.modules()]
-        return [*modes, *(p.requires_grad for p in program.parameters()), *(t.data_ptr() for t in self.step.state)]
 
     def describe(self) -> dict[str, Any]:
         """For the manifest: whether steps were compiled, what that took, and why not."""
-        if self._fast is None or self._fast.compiled is None:
+        if self._fast is None or self._fast.compiled is None or not self._fast.compiled.seconds:
             return {"compiled": False} | ({"eager": self._fast.reason} if self._fast and self._fast.reason else {})
         return {"compiled": True, "compile_seconds": round(self._fast.compiled.seconds, 2)}
 
     def _made(self) -> Fast:
-        self.step.optimizer.settle()
-        self._traced = self._frozen()
+        if self.backend is not None:
+            self.step.optimizer.settle()
         return Fast(
             "training",
             self.step.traceable,
@@ -87,4 +83,5 @@ class Stepper:
             constants=self.step.data.tensors,
             backend=self.backend,
             device=self.step.sums.device,
+            watch=partial(held, self.step.program, self.step.objective.func),
         )

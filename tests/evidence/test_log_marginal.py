@@ -364,8 +364,8 @@ def _images(n: int) -> Tensor:
 def test_pyros_tutorial_vae_trained_by_stock_svi(empty_store: None) -> None:
     """Trained by SVI, evaluated by log_marginal: against quadrature; the parameter store stays as it is.
 
-    The comparison is made where k-hat is below its threshold, within 6 standard errors and not 4: at 2,000 particles one
-    run in six shows a deviation of 4 to 6 there.
+    The comparison is made where k-hat is below its threshold, within 6 standard errors and not 4: at 2,000 particles
+    one run in six shows a deviation of 4 to 6 there.
     """
     x = _images(64)
     some = x[16:48]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from small import SGD, D, Point, bits, by_hand, fit, reals, same, state, vae
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.compiled.backends import interpreted
 from pyrovae.objectives import elbo, iwae
 from pyrovae.terms import LogTerms
 from pyrovae.training import trainer
@@ -495,3 +497,34 @@ def test_lines_of_progress_count_the_steps_that_were_skipped() -> None:
         run.append({"epoch": epoch, "objective": -1.0, "skipped": 2, "seconds": 0.1})
         Lines(2, 10, lines.append).on_epoch_end(run)
     assert "2 steps skipped" in lines[0] and "4 steps skipped" in lines[1]
+
+
+def test_a_compiled_validation_has_the_same_noise_in_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The eager remainder of its rows too, and from the first epoch on, in which it is compiled."""
+    monkeypatch.setattr("pyrovae.training.held_out.ROWS", 7)
+    module = importlib.import_module("pyrovae.training.fit")
+    monkeypatch.setattr(module, "long_enough", lambda *args, **options: True)
+    monkeypatch.setattr(module, "backend_for", lambda device: interpreted)
+    still = partial(torch.optim.SGD, lr=0.0)
+    run = fit(vae(), bits(), validation=bits(17), epochs=4, optimizer=still)
+    assert run.manifest["compiled"]
+    assert len(set(run.column("validation"))) == 1
+
+
+def test_a_rate_of_zero_changes_nothing_also_in_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's capturable Adam divides by the rate: with a moment of zero, as of a pixel that is always black, 0 / 0."""
+    monkeypatch.setattr(importlib.import_module("pyrovae.training.fit"), "backend_for", lambda device: interpreted)
+    x = bits()
+    x[..., 0] = 0.0
+    weights: list[Any] = []
+
+    class Keeper:
+        def on_epoch_end(self, run: pv.Run) -> None:
+            weights.append(copy.deepcopy(run.program.state_dict()))
+
+    rate = lambda epoch, epochs: 1.0 if epoch < 1 else 0.0  # noqa: E731
+    adam = partial(torch.optim.Adam, lr=1e-2)
+    run = fit(vae(), x, epochs=3, learning_rate=rate, optimizer=adam, compile=True, callbacks=[Keeper()])
+    assert run.manifest["compiled"]
+    for name, kept in weights[0].items():
+        torch.testing.assert_close(weights[-1][name], kept, rtol=0, atol=1e-6)
