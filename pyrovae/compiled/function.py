@@ -80,10 +80,12 @@ class Compiled:
             with seeded(0, self.noise.key.device):
                 graph, structure = self._checked(feed, before[:-1])
                 run = self._fast(graph, trees.leaves(feed))
-            return lambda leaves: pytree.tree_unflatten(run(leaves), structure)
         finally:
             restore(changed, before)
             self.seconds += time.perf_counter() - started
+        if not self._graphs:  # only now, so that a function that cannot be traced leaves the generator alone
+            self.noise.draw_key()
+        return lambda leaves: pytree.tree_unflatten(run(leaves), structure)
 
     def _checked(self, feed: tuple[Tree, ...], before: list[Tensor]) -> tuple[GraphModule, pytree.TreeSpec]:
         """The function's graph with torch's own random numbers, compared with the function; and what it returns."""

@@ -41,13 +41,17 @@ class Noise:
     """The draws of one graph: ``key`` tells runs apart, ``step`` the calls, and a number the draws of one call.
 
     Args:
-        device: where the graph runs. The key comes from the CPU's global generator, so that a seed decides it.
+        device: where the graph runs.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.key = torch.randint(2**62, (), dtype=torch.int64).to(device)
+        self.key = torch.zeros((), dtype=torch.int64, device=device)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.draws = 0
+
+    def draw_key(self) -> None:
+        """A key from the CPU's global generator, so that a seed decides it."""
+        self.key.copy_(torch.randint(2**62, (), dtype=torch.int64))
 
     def words(self, count: int) -> Tensor:
         """``count`` words of 32 random bits as int64, (count,); another call gives others."""

@@ -47,15 +47,18 @@ class HeldOut:
             if self._fast is not None and self._fast.outdated:
                 self._fast = None
             for batch in map(self.data.observe, feeds):
-                self._fast = self._fast or self._made(batch, device)
+                if made := self._fast is None:
+                    self._fast = self._made(batch, device)
                 total += float64(self._fast(*batch)).sum().item()
                 count += trees.num_data(*batch)
+                if made and self._fast.compiled is not None:
+                    reseed(self.seed, device)  # compiling drew a key, which must not shift the noise of other rows
         if self._fast is not None:
             self._fast.rewind()
         return total / count
 
     def _made(self, batch: Batch, device: torch.device) -> Fast:
-        made = Fast(
+        return Fast(
             "validation",
             self.evaluate,
             like=batch,
@@ -64,5 +67,3 @@ class HeldOut:
             device=device,
             watch=partial(held, self.program),
         )
-        reseed(self.seed, device)  # what making it drew must not shift the noise of the first epoch
-        return made

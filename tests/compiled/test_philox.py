@@ -38,7 +38,9 @@ def test_known_answers(counter: str, key: str, expected: str) -> None:
 
 def noise(seed: int = 0) -> Noise:
     torch.manual_seed(seed)
-    return Noise(torch.device("cpu"))
+    made = Noise(torch.device("cpu"))
+    made.draw_key()
+    return made
 
 
 def graphed(function: Callable[..., Any], made: Noise, *inputs: Tensor) -> Callable[[], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import warnings
 from collections.abc import Callable
@@ -135,7 +136,7 @@ def changing(state: Tensor, fails: bool) -> Callable[[Tensor], list[Tensor]]:
 
 @pytest.mark.parametrize("fails", [False, True], ids=["traced", "failed"])
 def test_a_trace_leaves_state_arguments_and_random_numbers(fails: bool) -> None:
-    """The first call of a traced function is one call, and a failed one none."""
+    """The first call of a traced function is one call, and a failed one none; a graph draws its key once."""
     state, x = nn.Parameter(torch.ones(3)), X.clone()
     state.grad = torch.full((3,), 5.0)
     function = compiled(changing(state, fails), state)
@@ -150,6 +151,9 @@ def test_a_trace_leaves_state_arguments_and_random_numbers(fails: bool) -> None:
         assert torch.equal(returned, state)
         assert (state - 1 - X.sum()).abs().max() < 6  # one draw, not several sums
         assert function.noise.step == 1
+        torch.random.set_rng_state(before)
+        assert function.noise.key == torch.randint(2**62, ())
+        torch.random.set_rng_state(before)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(x, X) and torch.equal(state.grad, torch.full((3,), 5.0))
 
@@ -284,3 +288,72 @@ def test_a_bad_step_is_skipped_by_the_graph_too(optimizer: Any, monkeypatch: pyt
     same = [all(torch.equal(p, q) for p, q in zip(a, b, strict=True)) for a, b in pairwise(weights)]
     assert same == [False, True, False, False]
     assert all(p.isfinite().all() for p in weights[-1])
+
+
+class Slow:
+    """elbo with a weight that grows by a ten-thousandth in every step, counted in Python."""
+
+    def __init__(self) -> None:
+        self.step = 0
+
+    def __call__(self, t: Any) -> Tensor:
+        self.step += 1
+        return pv.objectives.elbo(t, beta=min(1.0, self.step / 10_000))
+
+
+def by_chance(t: Any) -> Tensor:
+    return pv.objectives.elbo(t, beta=0.5 if random.random() < 1e-3 else 1.0)
+
+
+@pytest.mark.parametrize("objective", [Slow(), by_chance], ids=["a slow counter", "Python's generator"])
+def test_what_hardly_changes_a_step_is_not_frozen_either(objective: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No comparison of values would notice; over a run it matters."""
+    with pytest.warns(CompileWarning, match="something in Python changes from call to call"):
+        run = fit("standard normal", monkeypatch, objective=objective)
+    assert not run.manifest["compiled"]
+
+
+class Tempered(torch.nn.Module):
+    """A network with a number and a buffer."""
+
+    def __init__(self, replaces: bool) -> None:
+        super().__init__()
+        self.net, self.temperature, self.replaces = torch.nn.Linear(6, 4), 1.0, replaces
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.net(x) / self.temperature
+        if self.replaces:
+            self.mean = 0.9 * self.mean + 0.1 * y.detach().mean(0)
+        return y
+
+
+def tempered(*, replaces: bool, **options: Any) -> pv.Run:
+    torch.manual_seed(0)
+    encoder = pv.Conditional(Tempered(replaces), pv.families.normal)
+    decoder = pv.Conditional(pv.networks.MLP(2, 8, 6), pv.families.bernoulli)
+    vae = pv.VAE(pv.priors.StandardNormal(2), decoder, encoder)
+    x = (torch.rand(40, 6) < 0.5).float()
+    return pv.fit(vae, x, epochs=3, batch_size=20, progress=False, device="cpu", **options)
+
+
+def test_a_number_that_a_callback_changes_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Counted()
+    monkeypatch.setattr(sys.modules[pv.fit.__module__], "backend_for", lambda device: backend)
+    monkeypatch.setattr(function, "Noise", TorchsNoise)
+
+    def cool(run: pv.Run) -> None:
+        run.program.encoder.net.temperature = 0.1
+
+    runs = [tempered(replaces=False, compile=c, callbacks=[At(1, cool)]) for c in (True, False)]
+    assert backend.count == 2
+    assert runs[0].column("objective") == pytest.approx(runs[1].column("objective"), rel=1e-5)
+
+
+def test_a_program_that_replaces_its_buffers_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[pv.fit.__module__], "backend_for", lambda device: interpreted)
+    with pytest.warns(CompileWarning, match=r"replaces its buffers \['mean'\]"):
+        run = tempered(replaces=True, compile=True)
+    eager = tempered(replaces=True, compile=False)
+    assert torch.equal(run.program.encoder.net.mean, eager.program.encoder.net.mean)
+    assert run.column("objective") == eager.column("objective")
