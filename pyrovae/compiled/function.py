@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from pyrovae import trees
 from pyrovae.compiled.backends import CHEAPER, Backend
 from pyrovae.compiled.philox import Noise
-from pyrovae.compiled.trace import UntraceableError, copies, reason, restore, trace
+from pyrovae.compiled.trace import UntraceableError, copies, reason, restore, rewritten, trace
 from pyrovae.compiled.watch import generators
 from pyrovae.errors import PyrovaeError
 from pyrovae.randomness import seeded
@@ -129,7 +129,7 @@ class Compiled:
         fixed = [key, step, *_detached([*self.state, *self.constants])]
         try:
             with torch.no_grad():
-                return self.backend(trace(stepping, [*fixed, *feed], self._decompositions()), fixed, feed)
+                return self.backend(rewritten(stepping, [*fixed, *feed], self._decompositions()), fixed, feed)
         except (PyrovaeError, UntraceableError):
             raise
         except Exception as error:  # whatever a compiler raises

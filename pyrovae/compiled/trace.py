@@ -23,9 +23,13 @@ class UntraceableError(Exception):
     """A function whose operations depend on values, or that torch cannot trace for another reason."""
 
 
-def trace(
-    function: Callable[..., Any], inputs: Sequence[Tensor], decompositions: Mapping[Any, Any] | None = None
-) -> GraphModule:
+def rewritten(function: Callable[..., Any], inputs: Sequence[Tensor], decompositions: Mapping[Any, Any]) -> GraphModule:
+    """The graph of a function of flat graphs, some operations in other words; nothing is computed, no memory taken."""
+    mode: Any = {"tracing_mode": "fake", "_allow_non_fake_inputs": True}
+    return make_fx(function, decomposition_table=dict(decompositions), **mode)(*inputs)
+
+
+def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
     """The operations that ``function(*inputs)`` carries out, as a graph with the same inputs.
 
     The function runs once, on the inputs themselves, so that tensors which it reaches by other ways (a module's
@@ -37,7 +41,7 @@ def trace(
     """
     try:
         with _NoLook():
-            graph = make_fx(function, decomposition_table=dict(decompositions or {}))(*inputs)
+            graph = make_fx(function)(*inputs)
     except (PyrovaeError, UntraceableError):
         raise
     except Exception as error:  # whatever a foreign program or torch raises
