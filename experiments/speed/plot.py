@@ -1,7 +1,7 @@
 """The figures as one picture: times relative to PyTorch by hand, and the scaling curves."""
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from rounds import ratio, spread
 from table import REFERENCE
 
@@ -78,6 +78,7 @@ def scaling(figure, curves):
         axes.set_xlabel(AXES[axis])
         axes.set_xticks(values, [f"{value:,}" for value in values], fontsize=7)
         axes.tick_params(which="minor", bottom=False, labelbottom=False)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
