@@ -32,7 +32,7 @@ def check_data(data: Source) -> None:
     Raises:
         PyrovaeError: with the first index of a bad value, and what would mend it.
     """
-    rows = data.rows if isinstance(data, Resident) else data.probe(CHUNK)
+    rows = data.rows if isinstance(data, Resident) else data.head(CHUNK)
     for position, tree in enumerate(rows):
         for name, leaf in trees.named("x" if position == 0 else f"given[{position - 1}]", tree).items():
             check_finite(name, leaf)

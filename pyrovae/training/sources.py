@@ -43,6 +43,9 @@ class Source(Protocol):
     def observe(self, feed: Feed) -> Batch:
         """The batch of a feed; a pure function of tensors."""
 
+    def head(self, count: int) -> Batch:
+        """The first ``count`` rows as they are given."""
+
     def probe(self, count: int) -> Batch:
         """The first ``count`` rows, as a training step would see them."""
 
@@ -72,6 +75,9 @@ class Resident:
     def observe(self, feed: Feed) -> Batch:
         x, *given = trees.rows(self.rows, feed[0])
         return (self.draw(x), *given)
+
+    def head(self, count: int) -> Batch:
+        return tuple(trees.rows(tree, slice(0, count)) for tree in self.rows)
 
     def probe(self, count: int) -> Batch:
         return self.observe((slice(0, count),))
@@ -132,7 +138,7 @@ def _mapped(data: Any, device: torch.device, draw: Callable[[Tree], Tree], dtype
 
     mapped = Mapped(tuple(trees.tree_map(on_host, part) for part in parts(data)), draw, device, dtype)
     trees.num_data(*mapped.rows)
-    mapped.probe(1)  # refuses what torch has no type for
+    mapped.head(1)  # refuses what torch has no type for
     return mapped
 
 

@@ -58,9 +58,11 @@ class Mapped:
         x, *given = feed
         return (self.draw(x), *given)
 
+    def head(self, count: int) -> Batch:
+        return trees.to(self._read(torch.arange(min(count, self.num_data))), self.device)
+
     def probe(self, count: int) -> Batch:
-        first = self._read(torch.arange(min(count, self.num_data)))
-        return self.observe(trees.to(first, self.device))
+        return self.observe(self.head(count))
 
     def _batches_together(self, batch_size: int) -> int:
         """How many batches are read at once: each reading hands over from thread to thread, which costs time."""
@@ -118,8 +120,11 @@ class Streamed:
         x, *given = feed
         return (self.draw(x), *given)
 
+    def head(self, count: int) -> Batch:
+        return trees.to(tuple(trees.rows(tree, slice(0, count)) for tree in self._first), self.device)
+
     def probe(self, count: int) -> Batch:
-        return self.observe(trees.to(tuple(trees.rows(tree, slice(0, count)) for tree in self._first), self.device))
+        return self.observe(self.head(count))
 
     @cached_property
     def _first(self) -> Batch:

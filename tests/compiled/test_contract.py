@@ -101,7 +101,8 @@ def looks(node: Node) -> bool:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "inductor_case" in metafunc.fixturenames:
         every = metafunc.config.getoption("--inductor-all")
-        metafunc.parametrize("inductor_case", CASES if every else random.Random(HANDFUL).sample(list(CASES), 3))
+        handful = ["by Adam", *random.Random(HANDFUL).sample(list(CASES), 2)]  # the usual step, and others
+        metafunc.parametrize("inductor_case", CASES if every else handful)
 
 
 @pytest.mark.skipif(not has_compiler(), reason="Inductor needs a C++ compiler, and there is none")

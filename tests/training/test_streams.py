@@ -331,3 +331,11 @@ def test_memory_maps_that_are_refused(name: str, on_disk: Any) -> None:
     make, message = MAPS[name]
     with pytest.raises(pv.PyrovaeError, match=message):
         fit(vae(), make(on_disk))
+
+
+def test_data_are_looked_at_before_they_are_drawn_from(on_disk: Any) -> None:
+    """torch.bernoulli would raise an error of its own, which does not say where."""
+    values = np.full((3, 6), 0.5)
+    values[1, 2] = np.nan
+    with pytest.raises(pv.PyrovaeError, match=r"x holds nan at index \[1, 2\]"):
+        fit(vae(), on_disk(values), draw=torch.bernoulli)
