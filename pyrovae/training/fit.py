@@ -102,8 +102,9 @@ def fit(
             and optimizer) and run it as one compiled graph. "auto" does so where the run is long enough to pay for
             compiling, about 10 s. Batches of another size than the first run eagerly, as does everything, with a
             ``CompileWarning`` that says why, where the step cannot be traced. What callbacks change between epochs
-            (modes, ``requires_grad``, the numbers that modules keep) is traced anew. Compiled and eager runs draw
-            different random numbers.
+            (modes, ``requires_grad``, the numbers that modules keep) is traced anew; numbers in global variables are
+            frozen, unless they change a step at once, which is noticed. Compiled and eager runs draw different random
+            numbers.
         precision: of linear layers and convolutions: "bf16" rounds what they multiply, and their results, to bfloat16,
             which is faster on processors with such units. All else, log-densities among it, stays in float32.
         seed: of shuffling, drawing and sampling. The same seed gives the same bits on the same machine type,

@@ -68,7 +68,8 @@ class Stepper:
     def describe(self) -> dict[str, Any]:
         """For the manifest: whether steps were compiled, what that took, and why not."""
         if self._fast is None or self._fast.compiled is None or not self._fast.compiled.seconds:
-            return {"compiled": False} | ({"eager": self._fast.reason} if self._fast and self._fast.reason else {})
+            reason = {"eager": self._fast.reason} if self._fast and self._fast.reason else {}
+            return {"compiled": False, "compile_seconds": 0.0} | reason
         return {"compiled": True, "compile_seconds": round(self._fast.compiled.seconds, 2)}
 
     def _made(self) -> Fast:
