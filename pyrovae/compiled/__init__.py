@@ -3,8 +3,8 @@
 ``Fast`` is what training and evaluation use: training gives it a step, evaluation a chunk of particles.
 """
 
-from pyrovae.compiled.fast import CompileWarning, Fast, say_eager
+from pyrovae.compiled.fast import CompileWarning, Fast
 from pyrovae.compiled.function import Compiled
 from pyrovae.compiled.trace import UntraceableError
 
-__all__ = ["CompileWarning", "Compiled", "Fast", "UntraceableError", "say_eager"]
+__all__ = ["CompileWarning", "Compiled", "Fast", "UntraceableError"]

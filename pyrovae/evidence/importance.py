@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm.auto import tqdm
 
 from pyrovae import trees
-from pyrovae.compiled import Fast, say_eager
-from pyrovae.compiled.backends import backend_for
-from pyrovae.compiled.pays import Flops, pays
+from pyrovae.compiled import Fast
+from pyrovae.compiled.backends import Backend
+from pyrovae.compiled.choice import Flops, chosen, pays
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.result import Draws, Evidence
 from pyrovae.evidence.streaming import Accumulator, Reservoir, blank
@@ -109,8 +109,9 @@ def log_marginal(
         chunk = _even(num_particles, max(1, limit // min(size, BLOCK)))
         block = _even(size, max(1, limit // chunk))
         points = _Points(program, terms, values=num_draws > 0)
-        if _wanted(compile, points, data, num_particles, chunk * block):
-            points.compile(data.rows(slice(0, block)), chunk, device)
+        worth = partial(_worth, points, data, num_particles, chunk * block)
+        if backend := chosen("log_marginal", compile, device, worth=worth):
+            points.compile(backend, data.rows(slice(0, block)), chunk, device)
         estimator = _Estimator(program, points, num_particles, num_draws)
         starts = range(0, size, block)
         bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
@@ -151,8 +152,8 @@ def _check_density(program: Any, probe: list[Tree]) -> None:
 
 
 def _validate(program: Any, data: _Data, limit: int) -> None:
-    """One particle of every datum under Pyro's validation, of the data too; the others go without."""
-    with torch.random.fork_rng(), validating(True):
+    """One particle of every datum under Pyro's validation (unless that is off), of the data too; the others without."""
+    with torch.random.fork_rng():
         for start in range(0, data.size, limit):
             log_terms(program, *data.rows(slice(start, start + limit)))
 
@@ -208,10 +209,10 @@ class _Points:
         self._fast: Fast | None = None
         self._block = self._chunk = 0
 
-    def compile(self, block: list[Tree], chunk: int, device: torch.device) -> None:
+    def compile(self, backend: Backend, block: list[Tree], chunk: int, device: torch.device) -> None:
         """Run chunks of ``chunk`` particles for such blocks of data as one graph."""
         own = [*self.program.parameters(), *self.program.buffers()] if isinstance(self.program, nn.Module) else []
-        run, backend = partial(self._run, chunk), backend_for(device)
+        run = partial(self._run, chunk)
         self._fast = Fast("log_marginal", run, like=block, constants=own, backend=backend, device=device)
         self._block, self._chunk = trees.num_data(*block), chunk
 
@@ -230,17 +231,8 @@ class _Points:
         return log_weight, _values(t, log_weight) if self.values else ()
 
 
-def _wanted(compile: Any, points: _Points, data: _Data, num_particles: int, at_once: int) -> bool:
-    if compile not in (True, False, "auto"):
-        raise PyrovaeError(f"compile must be True, False or 'auto'; got {compile!r}")
-    if not compile:
-        return False
-    if backend_for(data.device) is None:
-        if compile is True:
-            say_eager("log_marginal", f"there is no compiler for {data.device.type}")
-        return False
-    if compile is True:
-        return True
+def _worth(points: _Points, data: _Data, num_particles: int, at_once: int) -> bool:
+    """Whether there is enough to compute to pay for compiling."""
     with torch.random.fork_rng(), Flops() as counter:
         points(data.rows(slice(0, 1)), 8)
     number = num_particles * data.size

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pyrovae import gradients, trees
-from pyrovae.compiled import say_eager
-from pyrovae.compiled.backends import Backend, backend_for
+from pyrovae.compiled.backends import Backend
+from pyrovae.compiled.choice import check_choice, chosen
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
 from pyrovae.gradients import Estimator, trainable
@@ -162,24 +162,14 @@ def fit(
         estimator = partial(gradient, num_particles=num_particles, terms=terms.func)
         scheduled = {name: torch.zeros_like(value) for name, value in final.items()}
         step = Step(program, train, objective, estimator, guarded, scheduled, PRECISIONS[precision])
-        backend = _backend(partial(terms, program), train, target, options)
+        size = {"epochs": epochs, "batch_size": batch_size}
+        worth = partial(long_enough, partial(terms, program), train, **size)
+        backend = chosen("training", compile, target, worth=worth)
         validate = _held_out(program, partial(objective, **final), terms, held_out, backend, options)
         trainer = Trainer(run, Stepper(step, backend), validate, schedules or {}, options)
         reseed(seed, target)  # again: what was checked before changes nothing
         trainer.train(callbacks, progress)
     return run
-
-
-def _backend(
-    terms: Callable[..., LogTerms], train: Source, device: torch.device, options: Mapping[str, Any]
-) -> Backend | None:
-    """What compiles the step; None where it is to run eagerly."""
-    backend, wanted = backend_for(device), options["compile"]
-    if wanted == "auto" and backend is not None:
-        wanted = long_enough(terms, train, epochs=options["epochs"], batch_size=options["batch_size"])
-    if wanted is True and backend is None:
-        say_eager("training", f"there is no compiler for {device.type}")
-    return backend if wanted else None
 
 
 def _held_out(
@@ -214,8 +204,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
         if options[name] is not None and not options[name] > 0:
             raise PyrovaeError(f"{name} must be positive; got {options[name]!r}")
 
-    if options["compile"] not in (True, False, "auto"):
-        raise PyrovaeError(f"compile must be True, False or 'auto'; got {options['compile']!r}")
+    check_choice(options["compile"])
     if options["precision"] not in PRECISIONS:
         raise PyrovaeError(f"precision must be one of {list(PRECISIONS)}; got {options['precision']!r}")
 

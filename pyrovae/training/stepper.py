@@ -11,7 +11,7 @@ import torch
 from pyrovae import trees
 from pyrovae.compiled import Fast
 from pyrovae.compiled.backends import Backend
-from pyrovae.compiled.pays import Flops, pays
+from pyrovae.compiled.choice import Flops, pays
 from pyrovae.compiled.watch import held
 from pyrovae.terms import LogTerms
 from pyrovae.training.sources import Feed, Source

@@ -6,7 +6,6 @@ import math
 import os
 import random
 import shutil
-import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -61,7 +60,7 @@ def trained(case: Case, compile: bool) -> tuple[pv.Run, list[Tensor]]:
 
 def backed(backend: Backend | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """``fit`` compiles with ``backend``, and compiled steps draw torch's own random numbers."""
-    monkeypatch.setattr(sys.modules[pv.fit.__module__], "backend_for", lambda device: backend)
+    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: backend)
     monkeypatch.setattr(function, "Noise", TorchsNoise)
 
 

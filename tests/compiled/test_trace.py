@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -80,7 +79,7 @@ def test_a_parameter_that_belongs_to_nobody_is_refused() -> None:
 
 
 def test_a_program_with_a_parameter_that_belongs_to_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[pv.fit.__module__], "backend_for", lambda device: interpreted)
+    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: interpreted)
     hidden = nn.Parameter(torch.ones(()))
     case = CASES["standard normal"]()
     objective = lambda t: hidden * pv.objectives.elbo(t)  # noqa: E731
@@ -190,7 +189,7 @@ def test_other_shapes_and_types_are_traced_anew() -> None:
 
 
 def fit(name: str, monkeypatch: pytest.MonkeyPatch, *, backend: Any = interpreted, **options: Any) -> pv.Run:
-    monkeypatch.setattr(sys.modules[pv.fit.__module__], "backend_for", lambda device: backend)
+    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: backend)
     monkeypatch.setattr(function, "Noise", TorchsNoise)  # whose traces are short
     torch.manual_seed(0)
     case = CASES[name]()
@@ -339,7 +338,7 @@ def tempered(*, replaces: bool, **options: Any) -> pv.Run:
 
 def test_a_number_that_a_callback_changes_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Counted()
-    monkeypatch.setattr(sys.modules[pv.fit.__module__], "backend_for", lambda device: backend)
+    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: backend)
     monkeypatch.setattr(function, "Noise", TorchsNoise)
 
     def cool(run: pv.Run) -> None:
@@ -351,7 +350,7 @@ def test_a_number_that_a_callback_changes_is_followed(monkeypatch: pytest.Monkey
 
 
 def test_a_program_that_replaces_its_buffers_runs_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[pv.fit.__module__], "backend_for", lambda device: interpreted)
+    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: interpreted)
     with pytest.warns(CompileWarning, match=r"replaces its buffers \['mean'\]"):
         run = tempered(replaces=True, compile=True)
     eager = tempered(replaces=True, compile=False)

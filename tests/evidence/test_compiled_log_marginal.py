@@ -40,7 +40,7 @@ class Seen:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     backend = Seen()
-    monkeypatch.setattr(importance, "backend_for", lambda device: backend)
+    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: backend)
     return backend
 
 

@@ -504,7 +504,7 @@ def test_a_compiled_validation_has_the_same_noise_in_every_epoch(monkeypatch: py
     monkeypatch.setattr("pyrovae.training.held_out.ROWS", 7)
     module = importlib.import_module("pyrovae.training.fit")
     monkeypatch.setattr(module, "long_enough", lambda *args, **options: True)
-    monkeypatch.setattr(module, "backend_for", lambda device: interpreted)
+    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: interpreted)
     still = partial(torch.optim.SGD, lr=0.0)
     run = fit(vae(), bits(), validation=bits(17), epochs=4, optimizer=still)
     assert run.manifest["compiled"]
@@ -513,7 +513,7 @@ def test_a_compiled_validation_has_the_same_noise_in_every_epoch(monkeypatch: py
 
 def test_a_rate_of_zero_changes_nothing_also_in_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch's capturable Adam divides by the rate: with a moment of zero, as of a pixel that is always black, 0 / 0."""
-    monkeypatch.setattr(importlib.import_module("pyrovae.training.fit"), "backend_for", lambda device: interpreted)
+    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: interpreted)
     x = bits()
     x[..., 0] = 0.0
     weights: list[Any] = []

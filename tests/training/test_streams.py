@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -117,7 +116,7 @@ def test_a_step_works_on_copies(on_disk: Any) -> None:
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled steps are traced, and run without a compiler."""
-    monkeypatch.setattr(importlib.import_module("pyrovae.training.fit"), "backend_for", lambda device: interpreted)
+    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: interpreted)
 
 
 @pytest.mark.usefixtures("traced")
