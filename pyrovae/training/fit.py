@@ -139,7 +139,6 @@ def fit(
     dtype = floating_dtype(program)
     train = source(data, target, draw, dtype)
     held_out = None if validation is None else source(validation, target, None, dtype)
-
     if precision == "bf16" and dtype != torch.float32:
         raise PyrovaeError(f"precision='bf16' is for programs in float32; this one is in {dtype}")
 
@@ -183,12 +182,13 @@ def _held_out(
     """The validation, compiled only where that pays by itself."""
     if data is None:
         return None
-    pays = long_enough(partial(terms, program), data, epochs=options["epochs"], batch_size=ROWS, passes=1)
+    if backend and not long_enough(partial(terms, program), data, epochs=options["epochs"], batch_size=ROWS, passes=1):
+        backend = None
 
     def evaluate(*batch: Tree) -> Tensor:
         return objective(terms(program, *batch))
 
-    return HeldOut(program, data, evaluate, backend if pays else None, options["seed"])
+    return HeldOut(program, data, evaluate, backend, options["seed"])
 
 
 def _manifest(options: Mapping[str, Any], device: torch.device, data: Any) -> dict[str, Any]:
@@ -203,7 +203,6 @@ def _check_options(options: Mapping[str, Any]) -> None:
     for name in ("patience", "max_grad_norm"):
         if options[name] is not None and not options[name] > 0:
             raise PyrovaeError(f"{name} must be positive; got {options[name]!r}")
-
     check_choice(options["compile"])
     if options["precision"] not in PRECISIONS:
         raise PyrovaeError(f"precision must be one of {list(PRECISIONS)}; got {options['precision']!r}")
