@@ -1,10 +1,11 @@
 """pyrovae: variational autoencoders as Pyro programs."""
 
-from pyrovae import data, families, gradients, networks, objectives, priors, readings, recipes
+from pyrovae import data, families, gradients, networks, objectives, observations, priors, readings, recipes
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
 from pyrovae.latent import Activity, activity
+from pyrovae.observations import Dequantized, Observation
 from pyrovae.parameters import adopt
 from pyrovae.programs import VAE
 from pyrovae.recipes import conv_vae, vae
@@ -20,9 +21,11 @@ __all__ = [
     "Activity",
     "Comparison",
     "Conditional",
+    "Dequantized",
     "Evidence",
     "EvidenceWarning",
     "LogTerms",
+    "Observation",
     "Product",
     "PyrovaeError",
     "Run",
@@ -41,6 +44,7 @@ __all__ = [
     "log_terms",
     "networks",
     "objectives",
+    "observations",
     "priors",
     "readings",
     "recipes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
@@ -41,7 +42,16 @@ class Conditional(Recorded, nn.Module):
         self.event_dim = event_dim if event_dim is not None else len(getattr(net, "out_shape", (1,)))
 
     def forward(self, *parents: Tree) -> TorchDistribution:
-        params = self.net(*parents)
+        return self._of(self.net(*parents))
+
+    def example(self) -> TorchDistribution | None:
+        """The distribution of one datum where the network gives zeros, which shows its event shape and its support
+        before there are data; None where the network does not say its ``out_shape``."""
+        shape = getattr(self.net, "out_shape", None)
+        like = next(self.parameters(), torch.empty(0))  # its dtype and device
+        return None if shape is None else self._of(like.new_zeros(shape))
+
+    def _of(self, params: Tensor) -> TorchDistribution:
         lead = params.dim() - self.event_dim
         distribution = self._distribution(self._split(params, lead))
         extra = len(distribution.batch_shape) - lead

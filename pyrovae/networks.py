@@ -86,6 +86,22 @@ def join(parents: Sequence[Tensor], shapes: Sequence[Size]) -> Tensor:
     return torch.cat([f.expand(*batch, f.shape[-1]) for f in flat], -1)
 
 
+class Constant(Network):
+    """A tensor of ``out_shape`` that is learned and has no parents: what makes an unconditional ``Conditional``."""
+
+    def __init__(self, out_shape: Shape) -> None:
+        super().__init__()
+        self.in_shapes, self.out_shape = (), as_shape(out_shape)
+        self.value = nn.Parameter(torch.zeros(self.out_shape))
+
+    def forward(self, *parents: trees.Tree) -> Tensor:
+        return self.value
+
+    def start_at(self, params: Tensor) -> None:
+        with torch.no_grad():
+            self.value.copy_(params)
+
+
 class MLP(Network):
     """A multi-layer perceptron: ``MLP(in_shapes, *hidden, out_shape)``.
 

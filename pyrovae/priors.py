@@ -1,10 +1,12 @@
 """Priors: modules that map the conditioning variables, or nothing, to a distribution of the latents.
 
-Any ``Conditional`` serves as a prior p(z | given). The priors here are the same for every datum and ignore what is
-given. Writing another one takes a ``forward(*given)`` that returns a distribution with event shape (latent,).
+Any ``Conditional`` serves as a prior p(z | given), and any family as one that ignores what is given (``Learned``).
+Writing another one takes a ``forward(*given)`` that returns a distribution with event shape (latent,).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pyro.distributions as dist
 import torch
@@ -12,9 +14,11 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyrovae import trees
+from pyrovae.conditional import Conditional
 from pyrovae.distributions import mixture
 from pyrovae.errors import PyrovaeError
-from pyrovae.families import inverse_positive, positive
+from pyrovae.families import Family, inverse_positive, out_shape, positive
+from pyrovae.networks import Constant
 from pyrovae.recorded import Recorded
 
 
@@ -23,6 +27,14 @@ class Prior(Recorded, nn.Module):
 
     def forward(self, *given: trees.Tree) -> TorchDistribution:
         raise TypeError(f"{type(self).__name__} must define forward(*given) -> Distribution")
+
+    def example(self) -> TorchDistribution | None:
+        """The distribution without anything given; None where that does not exist."""
+        with torch.no_grad():
+            try:
+                return self()
+            except Exception:  # whatever a forward of the user's raises that wants something given
+                return None
 
 
 def _check_latent(latent: int) -> None:
@@ -44,6 +56,27 @@ class StandardNormal(Prior):
 
     def forward(self, *given: trees.Tree) -> TorchDistribution:
         return dist.Normal(self.loc, self.scale).to_event(1)
+
+
+class Learned(Conditional):
+    """p(z) = family(parameters), the parameters learned and the same for all data.
+
+    Args:
+        family: any family, such as ``pyrovae.families.Laplace()``; elementwise ones give independent dimensions.
+        latent: the dimension of z.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> pv.priors.Learned(pv.families.normal, 3)().event_shape
+        torch.Size([3])
+    """
+
+    def __init__(self, family: Callable[..., TorchDistribution], latent: int) -> None:
+        _check_latent(latent)
+        net = Constant(out_shape(family, (latent,)))
+        if isinstance(family, Family):
+            net.start_at(family.params_at(torch.zeros(latent)))
+        super().__init__(net, family)
 
 
 class NormalMixture(Prior):

@@ -23,8 +23,8 @@ class PriorRecipe(ABC):
     """From the encoder and the data to a prior, where a prior needs to know them."""
 
     @abstractmethod
-    def __call__(self, encoder: Conditional, data: Data) -> nn.Module:
-        """The prior of a program with this encoder."""
+    def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
+        """The prior of a program with this encoder and so many latent dimensions."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Vamp(PriorRecipe):
 
     num_pseudo_inputs: int = 500
 
-    def __call__(self, encoder: Conditional, data: Data) -> nn.Module:
+    def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
         split, count = data.train, self.num_pseudo_inputs
         if not split.x.is_floating_point():
             raise PyrovaeError("pseudo-inputs are learned real numbers, and these data are tokens: use another prior")
@@ -46,11 +46,10 @@ class ConditionalNormal(PriorRecipe):
 
     hidden: Sequence[int] = (64,)
 
-    def __call__(self, encoder: Conditional, data: Data) -> nn.Module:
+    def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
         given = _given_shapes(data)
         if not given:
             raise PyrovaeError("a conditional prior needs conditioning variables: use data.conditional()")
-        latent = _latent(encoder)
         return Conditional(networks.MLP(given, *self.hidden, 2 * latent), families.normal)
 
 
@@ -156,9 +155,9 @@ class _Shapes:
         self.posterior = posterior or families.normal
         given, event = _given_shapes(data), tuple(data.event_shape)
         self.encoder_in: list[networks.Shape] = [(*event, data.num_levels) if data.num_levels else event, *given]
-        self.encoder_out = families.num_params(self.posterior) * latent
+        self.encoder_out = families.out_shape(self.posterior, (latent,))
         self.decoder_in: list[networks.Shape] = [latent, *given]
-        self.decoder_out = (families.num_params(self.likelihood) * event[0], *event[1:])
+        self.decoder_out = families.out_shape(self.likelihood, event)
 
     def reading(self, net: networks.Network) -> nn.Module:
         """The encoder's network, with x read as its kind asks for."""
@@ -173,17 +172,12 @@ class _Shapes:
         posterior = Conditional(encoder, self.posterior)
         if prior is None:
             prior = priors.StandardNormal(self.latent)
-        made = prior if isinstance(prior, nn.Module) else prior(posterior, self.data)
+        made = prior if isinstance(prior, nn.Module) else prior(posterior, self.data, self.latent)
         return VAE(made, Conditional(decoder, self.likelihood), posterior)
 
 
 def _given_shapes(data: Data) -> list[networks.Shape]:
     return [tuple(g.shape[1:]) for g in data.train.given]
-
-
-def _latent(encoder: Conditional) -> int:
-    (size,) = encoder.net.out_shape  # type: ignore[misc]
-    return int(size) // families.num_params(encoder.family)
 
 
 def _default_likelihood(data: Data) -> Family:

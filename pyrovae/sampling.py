@@ -81,9 +81,14 @@ def ancestral(
 
 
 def _split_sites(trace: Any, is_data: Callable[[Any], bool]) -> tuple[dict[str, Any], dict[str, Any]]:
-    sites = dict(samples(trace))
+    sites = _shown(trace)
     data = {name: site for name, site in sites.items() if is_data(site)}
     return {name: site for name, site in sites.items() if name not in data}, data
+
+
+def _shown(trace: Any) -> dict[str, Any]:
+    """The random sites by name, without those that only integrate an observation out (noise of dequantization)."""
+    return {name: site for name, site in samples(trace) if not site["infer"].get("auxiliary")}
 
 
 def _was_observed(site: Any) -> bool:
@@ -116,7 +121,7 @@ def guided(program: Any, x: Tree, *given: Tree) -> dict[str, Any]:
     """Pyro's sites of one draw z ~ q(z | x, given) for each datum, by name."""
     with frozen(program) as device, LocalParameters().scope():
         trace = poutine.trace(program.guide).get_trace(*_placed(program, device, x, *given))
-    return {name: site for name, site in samples(trace) if not site["is_observed"]}
+    return {name: site for name, site in _shown(trace).items() if not site["is_observed"]}
 
 
 def reconstruct(program: Any, x: Tree, *given: Tree) -> Any:
@@ -135,7 +140,7 @@ def at_means(program: Any, x: Tree, *given: Tree) -> tuple[dict[str, Any], dict[
         with _AtMean():
             guide = poutine.trace(program.guide).get_trace(*placed)
         model = poutine.trace(poutine.replay(program.model, trace=guide)).get_trace(*placed)
-    return dict(samples(guide)), dict(samples(model))
+    return _shown(guide), _shown(model)
 
 
 class _AtMean(Messenger):

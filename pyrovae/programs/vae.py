@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pyro
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import nn
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.observations import observe, propose
 from pyrovae.parameters import expose
+from pyrovae.programs.compatible import check_parts
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
 
@@ -27,6 +28,10 @@ class VAE(Recorded, nn.Module):
         decoder: p(x | z, given), the likelihood; a tree of distributions where ``x`` is a tree.
         encoder: q(z | x, given), the posterior family.
 
+    Raises:
+        PyrovaeError: parts that cannot be combined: latents of different shape or support in prior and encoder, a flow
+            without an inverse where a density of given points is needed.
+
     ``x`` and ``given`` are tensors, or trees of them, with one leading dimension N. Site names are ``z`` and ``x``
     (``x.key`` for the entries of a tree). Stock Pyro takes ``vae.model`` and ``vae.guide`` as they are.
 
@@ -40,6 +45,7 @@ class VAE(Recorded, nn.Module):
     """
 
     def __init__(self, prior: nn.Module, decoder: nn.Module, encoder: nn.Module) -> None:
+        check_parts(prior, decoder, encoder)
         super().__init__()
         self.prior = prior
         self.decoder = decoder
@@ -51,14 +57,23 @@ class VAE(Recorded, nn.Module):
         size = num_data if num_data is not None else trees.num_data(x, *given)
         with pyro.plate("data", size, dim=-1):
             z = pyro.sample("z", _checked("prior", self.prior(*given), size))
-            return _observe("x", self.decoder(z, *given), x)
+            return observe(self.decoder, "x", self.decoder(z, *given), x)
 
     def guide(self, x: Tree, *given: Tree) -> Any:
         """The amortized posterior q(z | x, given). Returns z."""
         expose(self)
         size = trees.num_data(x, *given)
         with pyro.plate("data", size, dim=-1):
-            return pyro.sample("z", _checked("encoder", self.encoder(x, *given), size))
+            q = _checked("encoder", self.encoder(x, *given), size)
+            z = pyro.sample("z", q, infer=_enumerated(q))
+            propose(self.decoder, "x", x, z, *given)
+            return z
+
+
+def _enumerated(distribution: Any) -> Any:
+    """Discrete latents are summed over, not sampled, wherever that is asked for."""
+    discrete = not distribution.has_rsample and distribution.has_enumerate_support
+    return {"enumerate": "parallel"} if discrete else {}
 
 
 def _checked(part: str, distribution: Any, size: int) -> Any:
@@ -70,16 +85,3 @@ def _checked(part: str, distribution: Any, size: int) -> Any:
             "its batch shape must be () or (N,), so declare the latent dimensions as the event, with .to_event(1)"
         )
     return distribution
-
-
-def _observe(name: str, likelihood: Tree, x: Tree) -> Tree:
-    """A sample site per leaf of the likelihood, observed where ``x`` is there, in the structure of the likelihood."""
-    if isinstance(likelihood, TorchDistributionMixin):
-        return pyro.sample(name, likelihood, obs=x)
-    entries = list(likelihood.items() if isinstance(likelihood, dict) else enumerate(likelihood))
-    if x is not None and (not isinstance(x, dict | tuple | list) or len(x) != len(entries)):
-        raise PyrovaeError(
-            f"the decoder gives {len(entries)} distributions, and x at {name!r} is not a tree of as many"
-        )
-    values = [_observe(f"{name}.{key}", part, None if x is None else x[key]) for key, part in entries]
-    return dict(zip(likelihood, values, strict=True)) if isinstance(likelihood, dict) else tuple(values)

@@ -1,22 +1,8 @@
-"""Families: from the numbers a network gives to a distribution.
-
-A family is any callable ``family(*params) -> Distribution``, elementwise in its parameters; it says with
-``num_params`` how many numbers it wants per element (one where it says nothing). ``Conditional`` splits the network's
-output into that many tensors along the first event dimension and declares the result's event, so that a family need
-not know whether it serves a vector or an image::
-
-    laplace = lambda loc: dist.Laplace(loc, 1.0)           # a family in one line
-
-    class Laplace(pv.families.Family):                     # one with two parameters per element
-        num_params = 2
-        def forward(self, loc, raw_scale):
-            return dist.Laplace(loc, pv.families.positive(raw_scale))
-"""
+"""Families of single elements: numbers of a network, elementwise, to one distribution per element."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -24,39 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.recorded import Recorded
-
-MIN_SCALE = 1e-4  # keeps the density of a normal finite when its network drives the scale to zero
-MIN_RATE = 1e-6  # keeps a count finite in log-density where the network says that it never occurs
-
-
-def positive(raw: Tensor) -> Tensor:
-    """A scale from any real number: softplus(raw) + 1e-4, so that no density grows without bound."""
-    return nn.functional.softplus(raw) + MIN_SCALE
-
-
-def inverse_positive(scale: float) -> float:
-    """The raw number of a scale: ``positive(inverse_positive(s)) = s`` for s > 1e-4."""
-    return math.log(math.expm1(scale - MIN_SCALE))
-
-
-def num_params(family: Callable[..., TorchDistribution]) -> int:
-    """How many numbers per element a family wants from the network: what it says, or one."""
-    return getattr(family, "num_params", 1)
-
-
-class Family(Recorded, nn.Module):
-    """Base of the library's families: a module, so that a family may own parameters (a shared scale)."""
-
-    num_params = 1
-
-    def params_at(self, mean: Tensor) -> Tensor:
-        """The parameters, in the network's layout, that give ``mean``: where an output bias should start.
-
-        By default the first parameter is the mean and the others start at zero.
-        """
-        others = [torch.zeros_like(mean)] * (self.num_params - 1)
-        return torch.cat([mean, *others])
+from pyrovae.families.base import MIN_RATE, MIN_SCALE, Family, inverse_positive, positive
 
 
 class Bernoulli(Family):
@@ -143,8 +97,3 @@ class Poisson(Family):
         """The raw number whose softplus is the mean, which is kept above .001."""
         mean = mean.clamp(min=0.001)
         return mean + torch.log(-torch.expm1(-mean))
-
-
-bernoulli = Bernoulli()
-normal = Normal()
-poisson = Poisson()

@@ -1,0 +1,70 @@
+"""What a family is, and how many numbers it wants from a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Size, Tensor, nn
+
+from pyrovae.recorded import Recorded
+
+MIN_SCALE = 1e-4  # keeps the density of a normal finite when its network drives the scale to zero
+MIN_RATE = 1e-6  # keeps a count finite in log-density where the network says that it never occurs
+
+
+def positive(raw: Tensor) -> Tensor:
+    """A scale from any real number: softplus(raw) + 1e-4, so that no density grows without bound."""
+    return nn.functional.softplus(raw) + MIN_SCALE
+
+
+def inverse_positive(scale: float) -> float:
+    """The raw number of a scale: ``positive(inverse_positive(s)) = s`` for s > 1e-4."""
+    return math.log(math.expm1(scale - MIN_SCALE))
+
+
+def num_params(family: Callable[..., TorchDistribution]) -> int:
+    """How many numbers per element a family wants from the network: what it says, or one."""
+    return getattr(family, "num_params", 1)
+
+
+class Family(Recorded, nn.Module):
+    """Base of the library's families: a module, so that a family may own parameters (a shared scale)."""
+
+    num_params = 1
+
+    def out_shape(self, event_shape: Sequence[int]) -> Size:
+        """The event shape of the network's output: k numbers per element, stacked along the first dimension."""
+        return Size((self.num_params * event_shape[0], *event_shape[1:]))
+
+    def params_at(self, mean: Tensor) -> Tensor:
+        """The parameters, in the network's layout, that give ``mean``: where an output bias should start.
+
+        By default the first parameter is the mean and the others start at zero.
+        """
+        others = [torch.zeros_like(mean)] * (self.num_params - 1)
+        return torch.cat([mean, *others])
+
+
+class VectorFamily(Family):
+    """Base of families of a whole vector: ``family(params)`` gets the network's output as it is.
+
+    The distribution has event shape (D,) and is not the product over its elements, so single missing values cannot
+    be integrated out by leaving out their factors.
+    """
+
+    def out_shape(self, event_shape: Sequence[int]) -> Size:
+        raise TypeError(f"{type(self).__name__} must define out_shape(event_shape)")
+
+    def params_at(self, mean: Tensor) -> Tensor:
+        """Zeros, of ``out_shape(mean.shape)``: a mean of each element says little about the whole."""
+        return mean.new_zeros(self.out_shape(mean.shape))
+
+
+def out_shape(family: Callable[..., TorchDistribution], event_shape: Sequence[int]) -> Size:
+    """The event shape of the network's output that makes ``family`` a distribution of events of this shape."""
+    if isinstance(family, Family):
+        return family.out_shape(event_shape)
+    return Size((num_params(family) * event_shape[0], *event_shape[1:]))
