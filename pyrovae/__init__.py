@@ -1,6 +1,6 @@
 """pyrovae: variational autoencoders as Pyro programs."""
 
-from pyrovae import data, families, gradients, networks, objectives, observations, priors, readings, recipes
+from pyrovae import board, data, families, gradients, networks, objectives, observations, priors, readings, recipes
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
@@ -32,6 +32,7 @@ __all__ = [
     "Site",
     "activity",
     "adopt",
+    "board",
     "compare",
     "conv_vae",
     "data",
