@@ -10,9 +10,11 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyrovae.conditional import Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import supports
 from pyrovae.observations.base import Observation, auxiliary, example
@@ -48,7 +50,7 @@ class Dequantized(Observation):
         if num_levels < 2:
             raise PyrovaeError(f"there must be at least two levels; got {num_levels}")
         shown = example(decoder)
-        if shown is not None:
+        if shown is not None or isinstance(decoder, Product):
             _check_density(shown)
         if noise is not None:
             _check_noise(noise, shown)
@@ -76,7 +78,7 @@ class Dequantized(Observation):
 
 
 def _check_density(likelihood: Any) -> None:
-    if isinstance(likelihood, dict | tuple | list):
+    if not isinstance(likelihood, TorchDistributionMixin):
         raise PyrovaeError(
             "a dequantization is of one tensor, and this decoder gives several: wrap those factors that want it, "
             "pv.Product({'image': pv.Dequantized(image_decoder), ..})"
