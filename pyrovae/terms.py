@@ -374,8 +374,8 @@ def _misfit(name: str, site: Any, error: ValueError) -> str:
     text = outside(f"site {name!r}", site["value"], site["fn"].support) if site["is_observed"] else None
     reason = str(error).splitlines()[0].rstrip(":. ")
     return text or (
-        f"site {name!r} cannot score its value: {reason}. The model, its guide and the data must agree on the shape and "
-        "the support of what is scored"
+        f"site {name!r} cannot score its value: {reason}. The model, its guide and the data must agree on the shape "
+        "and the support of what is scored"
     )
 
 

@@ -50,7 +50,9 @@ from pyrovae.families.base import (
     out_shape,
     positive,
 )
+from pyrovae.families.categorical_levels import CategoricalLevels
 from pyrovae.families.counts import NegativeBinomial, ZeroInflatedNegativeBinomial
+from pyrovae.families.discretized import DiscretizedLogistic, DiscretizedLogisticMixture, DiscretizedNormal
 from pyrovae.families.elementwise import (
     Bernoulli,
     Categorical,
@@ -60,12 +62,6 @@ from pyrovae.families.elementwise import (
     SharedScaleNormal,
 )
 from pyrovae.families.half_line import Gamma, LogNormal
-from pyrovae.families.levels import (
-    CategoricalLevels,
-    DiscretizedLogistic,
-    DiscretizedLogisticMixture,
-    DiscretizedNormal,
-)
 from pyrovae.families.mixed import Mixed
 from pyrovae.families.optimal import OptimalScaleNormal
 from pyrovae.families.ordinal import Ordinal

@@ -47,8 +47,7 @@ class Dequantized(Observation):
     """
 
     def __init__(self, decoder: nn.Module, *, num_levels: int = 256, noise: nn.Module | None = None) -> None:
-        if num_levels < 2:
-            raise PyrovaeError(f"there must be at least two levels; got {num_levels}")
+        supports.checked(num_levels)
         shown = example(decoder)
         if shown is not None or isinstance(decoder, Product):
             _check_density(shown)
