@@ -1,6 +1,18 @@
 """pyrovae: variational autoencoders as Pyro programs."""
 
-from pyrovae import board, data, families, gradients, networks, objectives, observations, priors, readings, recipes
+from pyrovae import (
+    board,
+    data,
+    families,
+    flows,
+    gradients,
+    networks,
+    objectives,
+    observations,
+    priors,
+    readings,
+    recipes,
+)
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
@@ -39,6 +51,7 @@ __all__ = [
     "encode",
     "families",
     "fit",
+    "flows",
     "gradients",
     "load",
     "log_marginal",

@@ -204,9 +204,16 @@ def floating_dtype(program: Any) -> torch.dtype:
 def forget(program: Any) -> None:
     """Empty the caches of the program's flows, whose last batch would keep its graph alive and forbid a deepcopy."""
     modules = program.modules() if isinstance(program, nn.Module) else ()
-    for flow in (module for module in modules if isinstance(module, Transform)):
-        for name in [name for name in vars(flow) if name.startswith("_cached_")]:
-            setattr(flow, name, (None, None) if name == "_cached_x_y" else None)
+    empty(*(module for module in modules if isinstance(module, Transform)))
+
+
+def empty(*transforms: Transform) -> None:
+    """Empty the caches of transforms."""
+    for transform in transforms:
+        inner = vars(transform).get("_inv")  # an inverse leaves the cache to what it is the inverse of
+        for flow in (transform, *([inner] if inner is not None else ())):
+            for name in [name for name in vars(flow) if name.startswith("_cached_")]:
+                setattr(flow, name, (None, None) if name == "_cached_x_y" else None)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ Writing another one takes a ``forward(*given)`` that returns a distribution with
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -18,6 +19,7 @@ from pyrovae.conditional import Conditional
 from pyrovae.distributions import mixture
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import Family, inverse_positive, out_shape, positive
+from pyrovae.flows import Transforms
 from pyrovae.networks import Constant
 from pyrovae.recorded import Recorded
 
@@ -123,3 +125,29 @@ class VampPrior(Prior):
         components = self.encoder(*self.pseudo_inputs)  # batch shape (K,)
         count = components.batch_shape[0]
         return mixture(self.pseudo_inputs[0].new_zeros(count), components)
+
+
+class Flow(Prior):
+    """z = f(u) with u ~ base: log p(z) = log p(u) - log |det df/du|, nats.
+
+    Args:
+        base: a prior of u, such as ``StandardNormal(latent)``; it may depend on what is given.
+        transforms: from u to z, with an inverse, since a prior scores what the encoder drew; see ``pyrovae.flows``.
+
+    A flow that itself depends on what is given is ``Conditional(net, pyrovae.families.Flow(...))``.
+
+    Rezende & Mohamed 2015; Huang et al. 2017, "Learnable explicit density for continuous latent space".
+
+    Example:
+        >>> import pyrovae as pv
+        >>> prior = pv.priors.Flow(pv.priors.StandardNormal(2), pv.flows.masked_autoregressive(2))
+        >>> prior().event_shape
+        torch.Size([2])
+    """
+
+    def __init__(self, base: nn.Module, transforms: Any) -> None:
+        super().__init__()
+        self.base, self.transforms = base, Transforms(transforms)
+
+    def forward(self, *given: trees.Tree) -> TorchDistribution:
+        return self.transforms(self.base(*given))

@@ -36,6 +36,7 @@ from pyrovae.families.elementwise import (
     Poisson,
     SharedScaleNormal,
 )
+from pyrovae.families.flow import Flow
 from pyrovae.families.vector import OneHotCategorical
 
 bernoulli = Bernoulli()
@@ -49,6 +50,7 @@ __all__ = [
     "Categorical",
     "Family",
     "FixedScaleNormal",
+    "Flow",
     "Normal",
     "OneHotCategorical",
     "Poisson",
