@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributions import TransformedDistribution
+from torch.distributions import Independent, MixtureSameFamily, TransformedDistribution
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.observations.base import example
@@ -41,7 +41,8 @@ def _check_latents(p: Any, q: Any) -> None:
 
 def _check_scores(part: str, distribution: Any) -> None:
     """A flow without an inverse can draw, and score what it drew, but not a point that it is given."""
-    if not isinstance(distribution, TransformedDistribution):
+    flow = _within(distribution)
+    if not isinstance(flow, TransformedDistribution):
         return
     with torch.no_grad():
         value = distribution.sample()
@@ -50,9 +51,17 @@ def _check_scores(part: str, distribution: Any) -> None:
         except (NotImplementedError, KeyError) as error:
             raise PyrovaeError(
                 f"the {part} must give the density of points that another part draws, and this flow has no inverse "
-                f"({[type(t).__name__ for t in distribution.transforms]}): use coupling or autoregressive transforms; "
+                f"({[type(t).__name__ for t in flow.transforms]}): use coupling or autoregressive transforms; "
                 "planar, radial and Sylvester flows serve as posteriors"
             ) from error
+
+
+def _within(distribution: Any) -> Any:
+    """What is inside independent dimensions, and what the components of a mixture are."""
+    while isinstance(distribution, Independent | MixtureSameFamily):
+        independent = isinstance(distribution, Independent)
+        distribution = distribution.base_dist if independent else distribution.component_distribution
+    return distribution
 
 
 def _kind(support: Any) -> Any:
