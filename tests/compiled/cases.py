@@ -111,12 +111,14 @@ PRIORS: dict[str, Callable[[], Case]] = {
     "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
     "tilted mixture": lambda: Case(vae(lambda e: TiltedMixture()), bits()),
     "affine coupling prior": lambda: Case(vae(over_normal(*pv.flows.affine_coupling(D, 2, hidden=(4,)))), bits()),
-    "spline coupling prior": lambda: Case(vae(over_normal(*pv.flows.spline_coupling(D, 2, hidden=(4,)))), bits()),
+    "spline coupling prior": lambda: Case(
+        vae(over_normal(*pv.flows.spline_coupling(D, 1, bins=3, hidden=(4,)))), bits()
+    ),
     "masked autoregressive prior": lambda: Case(
-        vae(over_normal(*pv.flows.masked_autoregressive(D, 2, hidden=(4,)))), bits()
+        vae(over_normal(*pv.flows.masked_autoregressive(D, 1, hidden=(4,)))), bits()
     ),
     "inverse autoregressive prior": lambda: Case(
-        vae(over_normal(*pv.flows.inverse_autoregressive(D, 2, hidden=(4,)))), bits()
+        vae(over_normal(*pv.flows.inverse_autoregressive(D, 1, hidden=(4,)))), bits()
     ),
     "zuko's spline flow as prior": lambda: Case(vae(over_normal(zuko.flows.NSF(D, transforms=1, bins=3))), bits()),
     "Pyro's coupling as prior": lambda: Case(vae(over_normal(T.affine_coupling(D, [4]))), bits()),
@@ -233,8 +235,8 @@ def flow_guide(
     return make
 
 
-def amortised(layers: Callable[..., Any], **options: Any) -> Callable[[], Case]:
-    return flow_guide(lambda: layers(D, 2, context=3), context=3, **options)
+def amortised(layers: Callable[..., Any], num_layers: int = 1, **options: Any) -> Callable[[], Case]:
+    return flow_guide(lambda: layers(D, num_layers, context=3), context=3, **options)
 
 
 def autoregressive() -> Any:
@@ -252,10 +254,10 @@ POSTERIORS: dict[str, Callable[[], Case]] = {
     "full covariance posterior": lambda: Case(
         pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), FullNormal(WIDTH, D)), bits()
     ),
-    "inverse autoregressive flow": amortised(pv.flows.inverse_autoregressive),
+    "inverse autoregressive flow": amortised(pv.flows.inverse_autoregressive, 2),
     "inverse autoregressive flow, path": amortised(pv.flows.inverse_autoregressive, gradient=path),
     "masked autoregressive flow": amortised(pv.flows.masked_autoregressive),
-    "affine coupling": amortised(pv.flows.affine_coupling),
+    "affine coupling": amortised(pv.flows.affine_coupling, 2),
     "affine coupling, path": amortised(pv.flows.affine_coupling, gradient=path),
     "spline coupling": amortised(pv.flows.spline_coupling),
     "spline coupling, doubly": amortised(
