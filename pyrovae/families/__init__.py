@@ -36,9 +36,12 @@ from pyrovae.families.elementwise import (
     Poisson,
     SharedScaleNormal,
 )
+from pyrovae.families.normals import FullNormal, LowRankNormal, NormalMixture
+from pyrovae.families.relaxed import RelaxedOneHotCategorical
 from pyrovae.families.vector import OneHotCategorical
 
 bernoulli = Bernoulli()
+full_normal = FullNormal()
 normal = Normal()
 poisson = Poisson()
 
@@ -49,12 +52,17 @@ __all__ = [
     "Categorical",
     "Family",
     "FixedScaleNormal",
+    "FullNormal",
+    "LowRankNormal",
     "Normal",
+    "NormalMixture",
     "OneHotCategorical",
     "Poisson",
+    "RelaxedOneHotCategorical",
     "SharedScaleNormal",
     "VectorFamily",
     "bernoulli",
+    "full_normal",
     "inverse_positive",
     "normal",
     "num_params",
