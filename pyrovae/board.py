@@ -31,7 +31,7 @@ class Part:
         equation: its density, or what a network computes, on one line.
         source: the reference.
         values: what x is, for a likelihood (a name in ``VALUES``); where z lies, for a prior or posterior: "real",
-            "one-hot", "simplex". Only parts of the same values can be combined.
+            "one-hot", "log-simplex". Only parts of the same values can be combined.
         exact: whether its density is exact; else why not.
         eager: why it cannot be traced; empty where it can.
     """
@@ -62,7 +62,10 @@ def encoder(family: Callable[..., Any]) -> Callable[[int, int], nn.Module]:
 
     def make(width: int, latent: int) -> nn.Module:
         made = family()
-        return Conditional(networks.MLP(width, HIDDEN, families.out_shape(made, (latent,)), activation=nn.Tanh), made)
+        net = networks.MLP(width, HIDDEN, families.out_shape(made, (latent,)), activation=nn.Tanh)
+        if isinstance(made, families.Family):  # as wide as a prior, so that importance weights have light tails
+            net.start_at(made.standard((latent,)))
+        return Conditional(net, made)
 
     return make
 
@@ -91,6 +94,29 @@ PRIORS: dict[str, Part] = {
     "categorical": Part(
         learned(families.OneHotCategorical), "P(z) = prod_d pi_d^z_d", "Kingma et al. 2014", values="one-hot"
     ),
+    "learned normal": Part(
+        lambda encoder, x, latent: priors.Normal(latent), "p(z) = prod_d N(z_d; m_d, s_d)", "Kingma & Welling 2014"
+    ),
+    "full-covariance normal": Part(learned(families.FullNormal), "p(z) = N(z; m, L L^T)", "Rezende et al. 2014"),
+    "low-rank normal": Part(
+        learned(lambda: families.LowRankNormal(1)), "p(z) = N(z; m, W W^T + diag(s^2))", "Rezende et al. 2014"
+    ),
+    "mixture of full normals": Part(
+        lambda encoder, x, latent: priors.FullNormalMixture(latent, 3),
+        "p(z) = sum_k w_k N(z; m_k, L_k L_k^T)",
+        "Dilokthanakul et al. 2016",
+    ),
+    "exemplars": Part(
+        lambda encoder, x, latent: priors.ExemplarPrior(encoder, x[:5]),
+        "p(z) = 1/K sum_k N(z; E_q[z | x_k], s^2 I)",
+        "Norouzi et al. 2020",
+    ),
+    "relaxed categorical": Part(
+        learned(lambda: families.RelaxedOneHotCategorical(0.5)),
+        "z = log softmax((a + g) / T), g ~ Gumbel",
+        "Maddison et al. 2017",
+        values="log-simplex",
+    ),
 }
 
 LIKELIHOODS: dict[str, Part] = {
@@ -110,6 +136,9 @@ LIKELIHOODS: dict[str, Part] = {
         "Theis et al. 2016",
         "levels",
     ),
+    "full-covariance normal": Part(
+        decoder(families.FullNormal), "p(x) = N(x; loc, L L^T)", "Rezende et al. 2014", "reals"
+    ),
 }
 
 POSTERIORS: dict[str, Part] = {
@@ -121,6 +150,25 @@ POSTERIORS: dict[str, Part] = {
         "q(z | x) = prod_d pi_d(x)^z_d, enumerated",
         "Kingma et al. 2014",
         values="one-hot",
+    ),
+    "full-covariance normal": Part(
+        encoder(families.FullNormal), "q(z | x) = N(z; m(x), L(x) L(x)^T)", "Rezende et al. 2014"
+    ),
+    "low-rank normal": Part(
+        encoder(lambda: families.LowRankNormal(1)),
+        "q(z | x) = N(z; m(x), W(x) W(x)^T + diag(s(x)^2))",
+        "Rezende et al. 2014",
+    ),
+    "mixture of normals": Part(
+        encoder(lambda: families.NormalMixture(3)),
+        "q(z | x) = sum_k w_k(x) prod_d N(z_d; m_kd(x), s_kd(x))",
+        "Figurnov et al. 2018",
+    ),
+    "relaxed categorical": Part(
+        encoder(lambda: families.RelaxedOneHotCategorical(0.66)),
+        "z = log softmax((a(x) + g) / T), g ~ Gumbel",
+        "Maddison et al. 2017",
+        values="log-simplex",
     ),
 }
 

@@ -60,7 +60,8 @@ class PathwiseNormalMixture(TorchDistribution):
         # The largest of log w_k plus Gumbel noise has probability w_k.
         waiting = self.logits.new_empty(sample_shape + self.logits.shape).exponential_()
         index = (self.logits - waiting.log()).argmax(-1)[..., None, None]
-        loc, scale = (torch.take_along_dim(t, index, -2).squeeze(-2) for t in (self.loc, self.scale))
+        both = (t.expand(sample_shape + t.shape) for t in (self.loc, self.scale))
+        loc, scale = (t.take_along_dim(index, -2).squeeze(-2) for t in both)
         return torch.normal(loc, scale)
 
     def _components(self, value: Tensor) -> tuple[Tensor, Tensor]:

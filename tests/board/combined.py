@@ -89,6 +89,9 @@ def latents(kind: str, count: int = 161) -> Points:
     """All values of a z of the kind."""
     if kind == "one-hot":
         return listed(torch.eye(LATENT))
+    if kind == "log-simplex":  # with two categories the density is that of the difference of the logarithms
+        difference, log_weight = line(2 * count)
+        return Points(nn.functional.logsigmoid(torch.cat([difference, -difference], -1)), log_weight)
     return product(*[line(count)] * LATENT)
 
 
