@@ -102,7 +102,7 @@ PRIORS: dict[str, Part] = {
         learned(lambda: families.LowRankNormal(1)), "p(z) = N(z; m, W W^T + diag(s^2))", "Rezende et al. 2014"
     ),
     "mixture of full normals": Part(
-        lambda encoder, x, latent: priors.FullNormalMixture(latent, 3),
+        lambda encoder, x, latent: priors.FullNormalMixture(latent, 3, spread=0.5),
         "p(z) = sum_k w_k N(z; m_k, L_k L_k^T)",
         "Dilokthanakul et al. 2016",
     ),

@@ -109,5 +109,7 @@ def program(prior: str, likelihood: str, posterior: str, x: Tensor) -> pv.VAE:
         PyrovaeError: where they cannot be combined.
     """
     encoder: nn.Module = board.POSTERIORS[posterior].make(WIDTH, LATENT)
+    with torch.no_grad():  # close to the bias, which is as wide as a prior: weights of light tails, on the whole
+        encoder.net.output.weight.mul_(0.3)
     decoder = board.LIKELIHOODS[likelihood].make(LATENT, WIDTH)
     return pv.VAE(board.PRIORS[prior].make(encoder, x, LATENT), decoder, encoder)
