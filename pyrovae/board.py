@@ -97,6 +97,16 @@ PRIORS: dict[str, Part] = {
     "learned normal": Part(
         lambda encoder, x, latent: priors.Normal(latent), "p(z) = prod_d N(z_d; m_d, s_d)", "Kingma & Welling 2014"
     ),
+    "Laplace": Part(
+        lambda encoder, x, latent: priors.Laplace(latent),
+        "p(z) = prod_d exp(-|z_d - m_d| / s_d) / (2 s_d)",
+        "Laplace 1774",
+    ),
+    "Student-t": Part(
+        lambda encoder, x, latent: priors.StudentT(latent),
+        "p(z) = prod_d t_df((z_d - m_d) / s_d) / s_d",
+        "Takahashi et al. 2018",
+    ),
     "full-covariance normal": Part(learned(families.FullNormal), "p(z) = N(z; m, L L^T)", "Rezende et al. 2014"),
     "low-rank normal": Part(
         learned(lambda: families.LowRankNormal(1)), "p(z) = N(z; m, W W^T + diag(s^2))", "Rezende et al. 2014"
@@ -135,6 +145,92 @@ LIKELIHOODS: dict[str, Part] = {
         "P(k) = E_u p((k + u) / L) L^-D",
         "Theis et al. 2016",
         "levels",
+    ),
+    "dequantized normal, variational": Part(
+        lambda latent, width: observations.Dequantized(
+            decoder(families.Normal)(latent, width), num_levels=8, noise=encoder(families.LogitNormal)(width, width)
+        ),
+        "P(k) = E_q(u | k) p((k + u) / L) L^-D / q(u | k)",
+        "Ho et al. 2019",
+        "levels",
+    ),
+    "normal, optimal scale": Part(
+        decoder(families.OptimalScaleNormal),
+        "p(x) = N(x; loc, s), s^2 = mean (x - loc)^2 in training",
+        "Rybkin et al. 2021",
+        "reals",
+    ),
+    "laplace": Part(decoder(families.Laplace), "p(x) = exp(-|x - loc| / s) / (2 s)", "Laplace 1774", "reals"),
+    "student t": Part(
+        decoder(families.StudentT), "p(x) = t_df((x - loc) / s) / s, df learned", "Takahashi et al. 2018", "reals"
+    ),
+    "log-normal": Part(decoder(families.LogNormal), "p(x) = N(log x; loc, s) / x", "Galton 1879", "positive"),
+    "gamma": Part(decoder(families.Gamma), "p(x) = r^a x^(a - 1) exp(-r x) / G(a)", "Pearson 1893", "positive"),
+    "continuous bernoulli": Part(
+        decoder(families.ContinuousBernoulli),
+        "p(x) = exp(t (x - 1/2)) (t / 2) / sinh(t / 2)",
+        "Loaiza-Ganem & Cunningham 2019",
+        "unit interval",
+    ),
+    "beta": Part(decoder(families.Beta), "p(x) = x^(a - 1) (1 - x)^(b - 1) / B(a, b)", "Pearson 1895", "unit interval"),
+    "logit-normal": Part(
+        decoder(families.LogitNormal), "p(x) = N(logit x; loc, s) / (x (1 - x))", "Johnson 1949", "unit interval"
+    ),
+    "discretized logistic": Part(
+        decoder(lambda: families.DiscretizedLogistic(8)),
+        "P(x) = sigma((x + h - loc) / s) - sigma((x - h - loc) / s)",
+        "Kingma et al. 2016",
+        "levels",
+    ),
+    "discretized normal": Part(
+        decoder(lambda: families.DiscretizedNormal(8)),
+        "P(x) = Phi((x + h - loc) / s) - Phi((x - h - loc) / s)",
+        "Ho et al. 2020",
+        "levels",
+    ),
+    "mixture of discretized logistics": Part(
+        decoder(lambda: families.DiscretizedLogisticMixture(3, 8)),
+        "P(x) = sum_j w_j P_j(x), P_j discretized logistics",
+        "Salimans et al. 2017",
+        "levels",
+    ),
+    "categorical levels": Part(
+        decoder(lambda: families.CategoricalLevels(8, 3)),
+        "P(x) = softmax(W f + c)_k, W and c shared",
+        "van den Oord et al. 2016",
+        "levels",
+    ),
+    "ordinal": Part(
+        decoder(lambda: families.Ordinal(4)), "P(x <= k) = sigma(c_k - f), c learned", "McCullagh 1980", "categories"
+    ),
+    "negative binomial": Part(
+        decoder(families.NegativeBinomial),
+        "P(x) = G(x + r) / (x! G(r)) (r / (r + m))^r (m / (r + m))^x",
+        "Lopez et al. 2018",
+        "counts",
+    ),
+    "zero-inflated negative binomial": Part(
+        decoder(families.ZeroInflatedNegativeBinomial),
+        "P(x) = g [x = 0] + (1 - g) NB(x; m, r)",
+        "Lopez et al. 2018",
+        "counts",
+    ),
+    "multinomial": Part(
+        decoder(lambda: families.Multinomial(total_count=7)),
+        "P(x | n) = n! / prod_d x_d! prod_d pi_d^x_d, n = sum_d x_d",
+        "Miao et al. 2016",
+        "bags of words",
+    ),
+    "von Mises": Part(
+        decoder(families.VonMises), "p(x) = exp(a cos x + b sin x) / (2 pi I0(|a, b|))", "von Mises 1918", "angles"
+    ),
+    "mixed": Part(
+        lambda latent, width: decoder(
+            lambda: families.Mixed([families.log_normal if d % 2 == 0 else families.Ordinal(4) for d in range(width)])
+        )(latent, width),
+        "p(x) = prod_d p_d(x_d), a family for each column",
+        "Nazabal et al. 2020",
+        "mixed columns",
     ),
     "full-covariance normal": Part(
         decoder(families.FullNormal), "p(x) = N(x; loc, L L^T)", "Rezende et al. 2014", "reals"

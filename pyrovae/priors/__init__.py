@@ -4,7 +4,7 @@ Any ``Conditional`` serves as a prior p(z | given), and any family as one that i
 Writing another one takes a ``forward(*given)`` that returns a distribution with event shape (latent,).
 """
 
-from pyrovae.priors.base import Categorical, Learned, Normal, Prior, StandardNormal
+from pyrovae.priors.base import Categorical, Laplace, Learned, Normal, Prior, StandardNormal, StudentT
 from pyrovae.priors.exemplar import ExemplarPrior
 from pyrovae.priors.mixtures import FullNormalMixture, NormalMixture, VampPrior
 
@@ -12,10 +12,12 @@ __all__ = [
     "Categorical",
     "ExemplarPrior",
     "FullNormalMixture",
+    "Laplace",
     "Learned",
     "Normal",
     "NormalMixture",
     "Prior",
     "StandardNormal",
+    "StudentT",
     "VampPrior",
 ]

@@ -82,6 +82,25 @@ class Normal(Learned):
         super().__init__(families.Normal(), latent)
 
 
+class Laplace(Learned):
+    """p(z) = prod_d Laplace(z_d; loc_d, scale_d), learned."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__(families.Laplace(), latent)
+
+
+class StudentT(Learned):
+    """p(z) = prod_d t_df(z_d; loc_d, scale_d), learned, the degrees of freedom shared.
+
+    Args:
+        latent: the dimension of z.
+        initial_df: where the degrees of freedom start.
+    """
+
+    def __init__(self, latent: int, initial_df: float = 5.0) -> None:
+        super().__init__(families.StudentT(initial_df), latent)
+
+
 class Categorical(Learned):
     """P(z) = prod_d pi_d^z_d, learned, for a one-hot z of so many categories, which is enumerated."""
 

@@ -88,15 +88,24 @@ def check_finite(name: str, leaf: Tensor) -> None:
 
 def check_support(name: str, x: Tensor, support: constraints.Constraint | None) -> None:
     """Raises PyrovaeError where x lies outside ``support``, with the likely remedy."""
+    element = support
+    while hasattr(element, "base_constraint"):
+        element = element.base_constraint
+    if isinstance(element, constraints.stack):  # a table: which column is it?
+        for d, column in enumerate(element.cseq):
+            check_support(f"{name}[:, {d}]", x[..., d], column)
+        return
     try:
         inside = torch.ones(()).bool() if support is None else support.check(x)
     except RuntimeError:  # a support with parameters of its own, per batch: Pyro's validation has seen the probe
         return
     if not inside.all():
-        raise PyrovaeError(f"{name} lies outside the likelihood's support ({support}): {_remedy(x)}")
+        raise PyrovaeError(f"{name} lies outside the likelihood's support ({element}): {_remedy(x, element)}")
 
 
-def _remedy(x: Tensor) -> str:
+def _remedy(x: Tensor, support: constraints.Constraint | None) -> str:
+    if remedy := getattr(support, "remedy", None):
+        return str(remedy)
     low, high = x.min().item(), x.max().item()
     if low >= 0 and 1 < high <= 255:
         return f"its values reach {high:g}; divide images of 0..255 by 255"
