@@ -61,8 +61,6 @@ from pyrovae.families.elementwise import (
     Poisson,
     SharedScaleNormal,
 )
-from pyrovae.families.normals import FullNormal, LowRankNormal, NormalMixture
-from pyrovae.families.relaxed import RelaxedOneHotCategorical
 from pyrovae.families.half_line import Gamma, LogNormal
 from pyrovae.families.levels import (
     CategoricalLevels,
@@ -71,9 +69,11 @@ from pyrovae.families.levels import (
     DiscretizedNormal,
 )
 from pyrovae.families.mixed import Mixed
+from pyrovae.families.normals import FullNormal, LowRankNormal, NormalMixture
 from pyrovae.families.optimal import OptimalScaleNormal
 from pyrovae.families.ordinal import Ordinal
 from pyrovae.families.real import Laplace, StudentT
+from pyrovae.families.relaxed import RelaxedOneHotCategorical
 from pyrovae.families.unit_interval import Beta, ContinuousBernoulli, LogitNormal
 from pyrovae.families.vector import OneHotCategorical
 

@@ -10,9 +10,9 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 
-from pyrovae.pathwise import PathwiseNormalMixture
 from pyrovae.errors import PyrovaeError
 from pyrovae.families.base import VectorFamily, inverse_positive, positive
+from pyrovae.pathwise import PathwiseNormalMixture
 
 
 def triangular(raw_diagonal: Tensor, below: Tensor) -> Tensor:
