@@ -51,3 +51,18 @@ class LogCounts(Recorded, nn.Module):
 
     def forward(self, x: Tensor, *others: trees.Tree) -> Tensor:
         return self.net(x.clamp(min=0).log1p(), *others)
+
+
+class Exp(Recorded, nn.Module):
+    """net(exp(z), *others): reads logarithms, as those of a relaxed categorical's points, as the numbers themselves.
+
+    Args:
+        net: a network whose first parent has the event shape of z.
+    """
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        self.net, self.out_shape = net, net.out_shape
+
+    def forward(self, z: Tensor, *others: trees.Tree) -> Tensor:
+        return self.net(z.exp(), *others)

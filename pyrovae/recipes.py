@@ -41,16 +41,45 @@ class Vamp(PriorRecipe):
 
 
 @dataclass(frozen=True)
-class ConditionalNormal(PriorRecipe):
-    """A recipe for p(z | given) = Normal(loc(given), scale(given)), by an MLP of the conditioning variables."""
+class Exemplar(PriorRecipe):
+    """A recipe for ``priors.ExemplarPrior``: the exemplars are the first training data.
+
+    Args:
+        num_exemplars: at most; K.
+        num_sampled: how many of them a training step takes; by default all.
+    """
+
+    num_exemplars: int = 500
+    num_sampled: int | None = None
+
+    def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
+        split, count = data.train, self.num_exemplars
+        return priors.ExemplarPrior(
+            encoder, (split.x[:count], *(g[:count] for g in split.given)), num_sampled=self.num_sampled
+        )
+
+
+@dataclass(frozen=True)
+class ConditionalPrior(PriorRecipe):
+    """A recipe for p(z | given) = family(net(given)), by an MLP of the conditioning variables.
+
+    Args:
+        hidden: the MLP's hidden widths.
+        family: of the latents; by default a normal with a scale per element.
+    """
 
     hidden: Sequence[int] = (64,)
+    family: Family | None = None
 
     def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
         given = _given_shapes(data)
         if not given:
             raise PyrovaeError("a conditional prior needs conditioning variables: use data.conditional()")
-        return Conditional(networks.MLP(given, *self.hidden, 2 * latent), families.normal)
+        family = self.family or families.normal
+        net = networks.MLP(given, *self.hidden, families.out_shape(family, (latent,)))
+        if isinstance(family, Family):
+            net.start_at(family.standard((latent,)))
+        return Conditional(net, family)
 
 
 class Recipe(ABC):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.families.base import VectorFamily, num_params, out_shape
+from pyrovae.families.base import Family, VectorFamily, num_params, out_shape
 from pyrovae.flows import Transforms
 
 
@@ -47,6 +48,18 @@ class Flow(VectorFamily):
         if len(event_shape) != 1:
             raise PyrovaeError(f"a flow is of vectors; got events of shape {tuple(event_shape)}: flatten them")
         return Size((out_shape(self.family, event_shape).numel() + self.context,))
+
+    def params_at(self, mean: Tensor) -> Tensor:
+        """Those of the base, and a context of zeros: a flow starts near the identity."""
+        base = self.family.params_at(mean) if isinstance(self.family, Family) else mean.new_zeros(0)
+        return self._padded(base, mean.shape)
+
+    def standard(self, event_shape: Sequence[int]) -> Tensor:
+        base = self.family.standard(event_shape) if isinstance(self.family, Family) else torch.zeros(0)
+        return self._padded(base, event_shape)
+
+    def _padded(self, base: Tensor, event_shape: Sequence[int]) -> Tensor:
+        return torch.cat([base, base.new_zeros(self.out_shape(event_shape).numel() - len(base))])
 
     def forward(self, params: Tensor) -> TorchDistribution:
         numbers, h = params.split([params.shape[-1] - self.context, self.context], -1)

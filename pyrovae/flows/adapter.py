@@ -7,6 +7,7 @@ from torch.distributions import Distribution
 _validated = Distribution._validate_args
 try:
     # At once and not when first needed: a later import by the user finds the module loaded and changes nothing.
+    from zuko.flows import NSF
     from zuko.lazy import Flow as ZukoFlow
     from zuko.nn import MaskedMLP
     from zuko.transforms import (
@@ -21,6 +22,7 @@ finally:
     Distribution.set_default_validate_args(_validated)
 
 __all__ = [
+    "NSF",
     "AutoregressiveTransform",
     "ComposedTransform",
     "DependentTransform",

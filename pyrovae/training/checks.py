@@ -10,8 +10,10 @@ from torch.distributions import constraints
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.priors import ExemplarPrior
 from pyrovae.terms import LogTerms
 from pyrovae.training.sources import Resident, Source
+from pyrovae.training.streams import Streamed
 
 CHUNK = 8192  # rows looked at together
 
@@ -24,6 +26,23 @@ def check_modules(program: Any) -> None:
                 f"{name} is a batch normalisation: each datum's terms would depend on the rest of its batch, and the "
                 "objective would be no bound. Use LayerNorm or GroupNorm, or freeze it with .eval()"
             )
+
+
+def check_rows(program: Any, data: Source) -> None:
+    """Refuse data whose rows have no numbers, or others, for a prior that has to know each datum's.
+
+    Raises:
+        PyrovaeError: a stream; exemplars that are not the rows of the data that they were said to be.
+    """
+    for prior in program.modules() if isinstance(program, nn.Module) else ():
+        if not isinstance(prior, ExemplarPrior):
+            continue
+        if isinstance(data, Streamed):
+            raise PyrovaeError(
+                "an exemplar prior leaves each datum out of its own mixture, and must know the numbers of the rows "
+                "that it is trained on, which a stream has not: pass tensors, arrays, or a memory-mapped file"
+            )
+        prior.check_rows(data.num_data or 0, data.take)
 
 
 def check_data(data: Source) -> None:
@@ -69,15 +88,24 @@ def check_finite(name: str, leaf: Tensor) -> None:
 
 def check_support(name: str, x: Tensor, support: constraints.Constraint | None) -> None:
     """Raises PyrovaeError where x lies outside ``support``, with the likely remedy."""
+    element = support
+    while hasattr(element, "base_constraint"):
+        element = element.base_constraint
+    if isinstance(element, constraints.stack):  # a table: which column is it?
+        for d, column in enumerate(element.cseq):
+            check_support(f"{name}[:, {d}]", x[..., d], column)
+        return
     try:
         inside = torch.ones(()).bool() if support is None else support.check(x)
     except RuntimeError:  # a support with parameters of its own, per batch: Pyro's validation has seen the probe
         return
     if not inside.all():
-        raise PyrovaeError(f"{name} lies outside the likelihood's support ({support}): {_remedy(x)}")
+        raise PyrovaeError(f"{name} lies outside the likelihood's support ({element}): {_remedy(x, element)}")
 
 
-def _remedy(x: Tensor) -> str:
+def _remedy(x: Tensor, support: constraints.Constraint | None) -> str:
+    if remedy := getattr(support, "remedy", None):
+        return str(remedy)
     low, high = x.min().item(), x.max().item()
     if low >= 0 and 1 < high <= 255:
         return f"its values reach {high:g}; divide images of 0..255 by 255"
