@@ -84,11 +84,11 @@ def flow_prior(transforms: Callable[[int], Any]) -> Callable[[nn.Module, Tensor,
     return lambda encoder, x, latent: priors.Flow(priors.StandardNormal(latent), transforms(latent))
 
 
-def flow_posterior(layers: Callable[..., Any]) -> Callable[[int, int], nn.Module]:
+def flow_posterior(layers: Callable[..., Any], **options: Any) -> Callable[[int, int], nn.Module]:
     """How to make an encoder of a flow that is conditioned on four further numbers of its network."""
 
     def make(width: int, latent: int) -> nn.Module:
-        transforms = layers(latent, num_layers=2, context=4)
+        transforms = layers(latent, num_layers=2, context=4, **options)
         return encoder(lambda: families.Flow(families.normal, transforms, context=4))(width, latent)
 
     return make
@@ -152,7 +152,7 @@ PRIORS: dict[str, Part] = {
         "Dinh et al. 2017",
     ),
     "spline coupling flow": Part(
-        flow_prior(lambda latent: flows.spline_coupling(latent, 2, hidden=(HIDDEN,))),
+        flow_prior(lambda latent: flows.spline_coupling(latent, 2, bins=4, hidden=(HIDDEN,))),
         "z = (u_a, spline(u_b; u_a)), a and b in turn, u ~ N(0, I)",
         "Durkan et al. 2019",
     ),
@@ -311,17 +311,17 @@ POSTERIORS: dict[str, Part] = {
         values="log-simplex",
     ),
     "inverse autoregressive flow": Part(
-        flow_posterior(flows.inverse_autoregressive),
+        flow_posterior(flows.inverse_autoregressive, hidden=(HIDDEN,)),
         "z_d = exp(s_d(u_<d, h)) u_d + m_d(u_<d, h), u ~ N(m(x), s(x)), h(x)",
         "Kingma et al. 2016",
     ),
     "affine coupling flow": Part(
-        flow_posterior(flows.affine_coupling),
+        flow_posterior(flows.affine_coupling, hidden=(HIDDEN,)),
         "z = (u_a, exp(s(u_a, h)) u_b + m(u_a, h)), u ~ N(m(x), s(x)), h(x)",
         "Dinh et al. 2017",
     ),
     "spline coupling flow": Part(
-        flow_posterior(flows.spline_coupling),
+        flow_posterior(flows.spline_coupling, bins=4, hidden=(HIDDEN,)),
         "z = (u_a, spline(u_b; u_a, h)), u ~ N(m(x), s(x)), h(x)",
         "Durkan et al. 2019",
     ),

@@ -58,9 +58,10 @@ def _check_scores(part: str, distribution: Any) -> None:
 
 def _within(distribution: Any) -> Any:
     """What is inside independent dimensions, and what the components of a mixture are."""
-    while isinstance(distribution, Independent | MixtureSameFamily):
-        independent = isinstance(distribution, Independent)
-        distribution = distribution.base_dist if independent else distribution.component_distribution
+    if isinstance(distribution, Independent):
+        return _within(distribution.base_dist)
+    if isinstance(distribution, MixtureSameFamily):
+        return _within(distribution.component_distribution)
     return distribution
 
 

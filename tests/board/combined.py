@@ -107,8 +107,14 @@ def latents(kind: str, count: int = 161) -> Points:
     return product(*[line(count)] * LATENT)
 
 
+SCORING = {"VampPrior"}  # priors that ask for the density of the encoder's distribution at other points
+AVERAGING = {"exemplars"}  # priors that ask for its mean, which flows have not
+
+
 def legal(prior: str, posterior: str) -> bool:
-    return board.PRIORS[prior].values == board.POSTERIORS[posterior].values
+    p, q = board.PRIORS[prior], board.POSTERIORS[posterior]
+    asked = (prior in SCORING and not q.scores) or (prior in AVERAGING and posterior.endswith("flow"))
+    return p.values == q.values and not asked
 
 
 TRIPLES = [t for t in itertools.product(board.PRIORS, board.LIKELIHOODS, board.POSTERIORS) if legal(t[0], t[2])]
