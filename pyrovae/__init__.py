@@ -1,6 +1,6 @@
 """pyrovae: variational autoencoders as Pyro programs."""
 
-from pyrovae import data, families, gradients, networks, objectives, observations, priors, readings, recipes
+from pyrovae import board, data, families, gradients, networks, objectives, observations, priors, readings, recipes
 from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
@@ -34,6 +34,7 @@ __all__ = [
     "Site",
     "activity",
     "adopt",
+    "board",
     "compare",
     "conv_vae",
     "data",

@@ -46,7 +46,7 @@ class Autoregressive(Conditional):
                 f"{type(net).__name__} does not say that its numbers for an element depend on earlier ones only: use "
                 "networks.MaskedMLP or networks.RecurrentDecoder, or a Network of your own with causal = True"
             )
-        factors = self._distribution(self._split(self._zeros(), 0))
+        factors = self._distribution(self._zeros(), 0)
         if factors.event_dim:
             raise PyrovaeError(f"{family!r} describes several elements at once: a factor is of one element alone")
         self._event_shape = factors.batch_shape

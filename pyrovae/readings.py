@@ -31,9 +31,8 @@ class Reading(Recorded, nn.Module):
             each of which is a parent of ``net``; None reads the parent as it is, as are parents beyond the last reader.
 
     Raises:
-        PyrovaeError: when called, fewer parents than readers; labels or tokens that are no integers, or outside of
-            what their reader takes (looked at while distributions are validated; ``fit`` looks at all data before its
-            first step).
+        PyrovaeError: when called, fewer parents than readers; labels or tokens outside of what their reader takes
+            (looked at while distributions are validated; ``fit`` looks at all data before its first step).
 
     Example:
         >>> import torch, pyrovae as pv
@@ -93,7 +92,7 @@ class Reader(Recorded, nn.Module):
 
 
 class OneHot(Reader):
-    """Integers (*batch, *event) in 0 .. num_levels - 1 as one-hot vectors (*batch, *event, num_levels)."""
+    """Whole numbers (*batch, *event) in 0 .. num_levels - 1, of any dtype, as one-hot vectors (*batch, *event, num_levels)."""
 
     levels: Tensor
 
@@ -147,7 +146,10 @@ def takes(reader: nn.Module) -> constraints.Constraint | None:
 def check_values(reader: nn.Module, x: Tensor, name: str = "a parent") -> None:
     """Raises PyrovaeError where ``x`` holds a value that ``reader`` does not take."""
     support = takes(reader)
-    if support is not None and not (inside := support.check(x)).all():
+    if support is None:
+        return
+    inside = support.check(x.long() if x.dtype == torch.bool else x)
+    if not inside.all():
         raise PyrovaeError(
             f"{name} holds {x[~inside][0].item():g}, and {type(reader).__name__} reads values {_words(support)}: "
             "labels outside the classes, or levels outside those, that the program was built for"
@@ -164,10 +166,6 @@ def _read(reader: nn.Module, parent: Tree) -> Tree:
     support = takes(reader)
     if support is None:
         return reader(parent)
-    if support.is_discrete and (parent.is_floating_point() or parent.dtype == torch.bool):
-        raise PyrovaeError(
-            f"{type(reader).__name__} reads integers {_words(support)} and got {parent.dtype}: pass labels as y.long()"
-        )
     if Distribution._validate_args:  # as of distributions, so never inside a traced step
         check_values(reader, parent)
     return reader(parent.long() if isinstance(reader, nn.Embedding) else parent)

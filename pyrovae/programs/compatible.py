@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributions import TransformedDistribution, constraints
+from torch.distributions import TransformedDistribution
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.observations.base import example
@@ -57,7 +57,7 @@ def _check_scores(part: str, distribution: Any) -> None:
 
 def _kind(support: Any) -> Any:
     """Where a support lies, as something that can be compared."""
-    while isinstance(support, constraints.independent):
+    while hasattr(support, "base_constraint"):  # independent dimensions, mixtures
         support = support.base_constraint
     bounds = {name: _number(value) for name, value in vars(support).items() if name in ("lower_bound", "upper_bound")}
     same = {"_RealVector": "_Real", "_GreaterThanEq": "_GreaterThan"}
