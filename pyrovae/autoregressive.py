@@ -70,7 +70,8 @@ class Autoregressive(Conditional):
 
     def _zeros(self) -> Tensor:
         like = next(self.parameters(), torch.empty(0))  # its dtype and device
-        return like.new_zeros(self.net.out_shape)
+        shape: Any = self.net.out_shape
+        return like.new_zeros(shape)
 
     def _start(self) -> Tensor:
         """What stands for x before anything is drawn; no factor sees more of it than was drawn."""

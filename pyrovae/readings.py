@@ -18,6 +18,7 @@ from torch.distributions import Distribution, constraints
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.networks import Shape
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
 
@@ -92,7 +93,7 @@ class Reader(Recorded, nn.Module):
 
 
 class OneHot(Reader):
-    """Whole numbers (*batch, *event) in 0 .. num_levels - 1, of any dtype, as one-hot vectors (*batch, *event, num_levels)."""
+    """Whole numbers 0 .. num_levels - 1 of any dtype, (*batch, *event), as one-hot, (*batch, *event, num_levels)."""
 
     levels: Tensor
 
@@ -156,7 +157,7 @@ def check_values(reader: nn.Module, x: Tensor, name: str = "a parent") -> None:
         )
 
 
-def shapes_read(readers: Sequence[nn.Module | None], parents: Sequence[Tensor]) -> list[tuple[int, ...]]:
+def shapes_read(readers: Sequence[nn.Module | None], parents: Sequence[Tensor]) -> list[Shape]:
     """The event shapes of what readers make of parents with a leading data dimension: a network's ``in_shapes``."""
     read = Reading(nn.Identity(), *readers).read(*(parent[:1] for parent in parents))
     return [tuple(leaf.shape[1:]) for leaf in read]

@@ -252,7 +252,7 @@ class _Shapes:
         self.likelihood = likelihood or _default_likelihood(data)
         self.posterior = posterior or families.normal
         x, given = data.train.x, data.train.given
-        self.encoder_in: list[networks.Shape] = [*readings.shapes_read([self.reader, *readers], [x, *given])]
+        self.encoder_in = readings.shapes_read([self.reader, *readers], [x, *given])
         self.encoder_out = families.out_shape(self.posterior, (latent,))
         self.decoder_in: list[networks.Shape] = [latent, *readings.shapes_read(readers, given)]
         self.decoder_out = families.out_shape(self.likelihood, data.event_shape)

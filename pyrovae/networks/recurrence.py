@@ -1,8 +1,8 @@
 """The recurrence of an LSTM as one operation, whatever the device and dtype.
 
-torch's own layers do not serve here: traced, a GRU becomes thousands of operations, one set per step; Inductor cannot
-train the fused LSTM of CPUs; and ``torch.func.functional_call``, by which gradients exchange parameters, leaves both with
-their old weights. As an operation of its own a recurrence is one node of a graph, forwards and backwards.
+torch's own layers do not serve here: traced, a GRU becomes thousands of operations, some for each step, and the fused
+LSTM of CPUs cannot be trained by Inductor. As an operation of its own a recurrence is one node of a graph, and one more
+for its gradient.
 """
 
 from __future__ import annotations
