@@ -13,6 +13,7 @@ from pyrovae import (
     readings,
     recipes,
 )
+from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
@@ -20,7 +21,7 @@ from pyrovae.latent import Activity, activity
 from pyrovae.observations import Dequantized, Observation
 from pyrovae.parameters import adopt
 from pyrovae.programs import VAE
-from pyrovae.recipes import conv_vae, vae
+from pyrovae.recipes import conv_vae, text_vae, vae
 from pyrovae.sampling import encode, reconstruct, sample
 from pyrovae.saving import load, save
 from pyrovae.terms import LogTerms, Site, log_terms
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VAE",
     "Activity",
+    "Autoregressive",
     "Comparison",
     "Conditional",
     "Dequantized",
@@ -66,5 +68,6 @@ __all__ = [
     "sample",
     "save",
     "schedules",
+    "text_vae",
     "vae",
 ]

@@ -43,7 +43,7 @@ class RelaxedOneHotCategorical(VectorFamily):
     The point comes closer to a corner, the one-hot vector of a category, the lower the temperature; its samples are
     reparameterised. z is its logarithm and not the point itself, since a point rounds to zero in float32 where its
     density does not: at temperature 0.1 often. A density of z is finite at every temperature, and p(z) / q(z | x) is
-    what it is for the points. A decoder's network sees the points by ``pyrovae.readings.Exp``.
+    what it is for the points. A decoder reads the point itself by ``pyrovae.readings.Reading(net, Exp())``.
 
     log p(z) = log Gamma(D) + (D - 1) log temperature + sum_d (a_d - logsumexp_e a_e), a = logits - temperature z, with
     respect to dz_1 ... dz_D-1 / exp(z_D).

@@ -16,7 +16,7 @@ from pyrovae import board
 from pyrovae.validation import validating
 
 ERRORS = 4.0  # standard errors
-DATA, PARTICLES, REPEATS = 4, 600, 60
+DATA, PARTICLES, REPEATS = 3, 10_000, 60
 Triple = tuple[str, str, str]
 
 
