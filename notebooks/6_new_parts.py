@@ -48,7 +48,9 @@ warnings.simplefilter("ignore", pv.EvidenceWarning)
 # Most features of an image are absent from most images. A prior that says so gives each latent dimension a narrow and a
 # wide normal around zero:
 #
-# $$ p(z) = \prod_{d=1}^D \Big[ \pi_d\, \mathcal N(z_d; 0, s_{d1}^2) + (1 - \pi_d)\, \mathcal N(z_d; 0, s_{d2}^2) \Big]. $$
+# $$
+# p(z) = \prod_{d=1}^D \Big[ \pi_d\, \mathcal N(z_d; 0, s_{d1}^2) + (1 - \pi_d)\, \mathcal N(z_d; 0, s_{d2}^2) \Big].
+# $$
 #
 # A prior is a module whose `forward(*given)` returns a distribution with event shape `(latent,)`. What belongs to one
 # datum is declared with `to_event`.
@@ -130,7 +132,8 @@ class BetaBinomial(pv.families.Family):
 
     def params_at(self, mean):
         share = (mean / self.total_count).clamp(0.01, 0.99)
-        return torch.cat([share, 1 - share]).expm1().log()  # softplus of it gives a = share, b = 1 - share
+        # softplus of it gives a = share and b = 1 - share
+        return torch.cat([share, 1 - share]).expm1().log()
 
 
 # %% [markdown]
@@ -161,9 +164,9 @@ print(f"chi-square {chi2:.1f} for 16 degrees of freedom")
 # %% [markdown]
 # ## On the board
 #
-# That is all that the board needs of a part: a distribution whose event is one datum's, whose support is true, which can
-# be scored at any point, and which looks at no tensor's value (so that a training step can be compiled). What a part is
-# can be written down as a line of the table, and then used as the library's own are:
+# That is all that the board needs of a part: a distribution whose event is one datum's, whose support is true, which
+# can be scored at any point, and which looks at no tensor's value (so that a training step can be compiled). What a
+# part is can be written down as a line of the table, and then used as the library's own are:
 
 # %%
 pv.board.PRIORS["spike and slab"] = pv.board.Part(
@@ -191,7 +194,8 @@ def program(prior, likelihood, posterior=pv.families.normal, latent=2):
     net = pv.networks.MLP(latent, 200, 200, pv.families.out_shape(likelihood, (1, 8, 8)))
     net.start_at(likelihood.params_at(train.mean(0)))
     encoder = pv.Conditional(
-        pv.networks.MLP((1, 8, 8), 200, 200, pv.families.out_shape(posterior, (latent,))), posterior
+        pv.networks.MLP((1, 8, 8), 200, 200, pv.families.out_shape(posterior, (latent,))),
+        posterior,
     )
     return pv.VAE(prior, pv.Conditional(net, likelihood), encoder)
 
@@ -241,7 +245,8 @@ report.images(drawn, columns=12)
 # %% [markdown]
 # ## With everything else
 #
-# A posterior with a full covariance instead of a diagonal one, and a flow, with the two new parts. Nothing else changes:
+# A posterior with a full covariance instead of a diagonal one, and a flow, with the two new parts; nothing else
+# changes:
 
 # %%
 for name, posterior in {
@@ -253,11 +258,13 @@ for name, posterior in {
     other = program(SpikeAndSlab(2), BetaBinomial(LEVELS - 1), posterior)
     pv.fit(other, train, validation=validation, epochs=EPOCHS // 2, seed=SEED)
     ev = pv.log_marginal(other, test, num_particles=NUM_PARTICLES, seed=SEED)
-    print(f"{name:28} {ev.bits_per_dim:.4f} bits per pixel ± {ev.mean_sampling_error * bits:.4f}")
+    print(
+        f"{name:28} {ev.bits_per_dim:.4f} bits per pixel ± {ev.mean_sampling_error * bits:.4f}"
+    )
 
 # %% [markdown]
-# The likelihood is a product over pixels, so missing ones are integrated out by leaving out their factors: a declaration
-# around the decoder. What the trained model says of the upper halves of test images alone:
+# The likelihood is a product over pixels, so missing ones are integrated out by leaving out their factors: a
+# declaration around the decoder. What the trained model says of the upper halves of test images alone:
 
 # %%
 upper = test.clone()

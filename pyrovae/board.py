@@ -16,8 +16,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyrovae import families, networks, observations, priors
+from pyrovae import families, flows, networks, observations, priors
 from pyrovae.conditional import Conditional
+from pyrovae.flows.adapter import NSF
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class Part:
         equation: its density, or what a network computes, on one line.
         source: the reference.
         values: what x is, for a likelihood (a name in ``VALUES``); where z lies, for a prior or posterior: "real",
-            "one-hot", "simplex". Only parts of the same values can be combined.
+            "one-hot", "log-simplex". Only parts of the same values can be combined.
         exact: whether its density is exact; else why not.
         eager: why it cannot be traced; empty where it can.
+        scores: of a posterior: whether it gives the density of points that it did not draw, which a mixture of it asks
+            for (a VampPrior) and the path gradients do.
     """
 
     make: Callable[..., nn.Module]
@@ -42,6 +45,7 @@ class Part:
     values: str = "real"
     exact: bool | str = True
     eager: str = ""
+    scores: bool = True
 
 
 HIDDEN = 16  # of the small networks below
@@ -62,7 +66,10 @@ def encoder(family: Callable[..., Any]) -> Callable[[int, int], nn.Module]:
 
     def make(width: int, latent: int) -> nn.Module:
         made = family()
-        return Conditional(networks.MLP(width, HIDDEN, families.out_shape(made, (latent,)), activation=nn.Tanh), made)
+        net = networks.MLP(width, HIDDEN, families.out_shape(made, (latent,)), activation=nn.Tanh)
+        if isinstance(made, families.Family):  # as wide as a prior, so that importance weights have light tails
+            net.start_at(made.standard((latent,)))
+        return Conditional(net, made)
 
     return make
 
@@ -70,6 +77,21 @@ def encoder(family: Callable[..., Any]) -> Callable[[int, int], nn.Module]:
 def learned(family: Callable[..., Any]) -> Callable[[nn.Module, Tensor, int], nn.Module]:
     """How to make a prior of a family's making: its parameters are learned."""
     return lambda encoder, x, latent: priors.Learned(family(), latent)
+
+
+def flow_prior(transforms: Callable[[int], Any]) -> Callable[[nn.Module, Tensor, int], nn.Module]:
+    """How to make a flow over a standard normal as prior."""
+    return lambda encoder, x, latent: priors.Flow(priors.StandardNormal(latent), transforms(latent))
+
+
+def flow_posterior(layers: Callable[..., Any], **options: Any) -> Callable[[int, int], nn.Module]:
+    """How to make an encoder of a flow that is conditioned on four further numbers of its network."""
+
+    def make(width: int, latent: int) -> nn.Module:
+        transforms = layers(latent, num_layers=2, context=4, **options)
+        return encoder(lambda: families.Flow(families.normal, transforms, context=4))(width, latent)
+
+    return make
 
 
 PRIORS: dict[str, Part] = {
@@ -90,6 +112,64 @@ PRIORS: dict[str, Part] = {
     ),
     "categorical": Part(
         learned(families.OneHotCategorical), "P(z) = prod_d pi_d^z_d", "Kingma et al. 2014", values="one-hot"
+    ),
+    "learned normal": Part(
+        lambda encoder, x, latent: priors.Normal(latent), "p(z) = prod_d N(z_d; m_d, s_d)", "Kingma & Welling 2014"
+    ),
+    "Laplace": Part(
+        lambda encoder, x, latent: priors.Laplace(latent),
+        "p(z) = prod_d exp(-|z_d - m_d| / s_d) / (2 s_d)",
+        "Laplace 1774",
+    ),
+    "Student-t": Part(
+        lambda encoder, x, latent: priors.StudentT(latent),
+        "p(z) = prod_d t_df((z_d - m_d) / s_d) / s_d",
+        "Takahashi et al. 2018",
+    ),
+    "full-covariance normal": Part(learned(families.FullNormal), "p(z) = N(z; m, L L^T)", "Rezende et al. 2014"),
+    "low-rank normal": Part(
+        learned(lambda: families.LowRankNormal(1)), "p(z) = N(z; m, W W^T + diag(s^2))", "Rezende et al. 2014"
+    ),
+    "mixture of full normals": Part(
+        lambda encoder, x, latent: priors.FullNormalMixture(latent, 3, spread=0.5),
+        "p(z) = sum_k w_k N(z; m_k, L_k L_k^T)",
+        "Dilokthanakul et al. 2016",
+    ),
+    "exemplars": Part(
+        lambda encoder, x, latent: priors.ExemplarPrior(encoder, x[:5]),
+        "p(z) = 1/K sum_k N(z; E_q[z | x_k], s^2 I)",
+        "Norouzi et al. 2020",
+    ),
+    "relaxed categorical": Part(
+        learned(lambda: families.RelaxedOneHotCategorical(0.5)),
+        "z = log softmax((a + g) / T), g ~ Gumbel",
+        "Maddison et al. 2017",
+        values="log-simplex",
+    ),
+    "affine coupling flow": Part(
+        flow_prior(lambda latent: flows.affine_coupling(latent, 2, hidden=(HIDDEN,))),
+        "z = (u_a, exp(s(u_a)) u_b + m(u_a)), a and b in turn, u ~ N(0, I)",
+        "Dinh et al. 2017",
+    ),
+    "spline coupling flow": Part(
+        flow_prior(lambda latent: flows.spline_coupling(latent, 2, bins=4, hidden=(HIDDEN,))),
+        "z = (u_a, spline(u_b; u_a)), a and b in turn, u ~ N(0, I)",
+        "Durkan et al. 2019",
+    ),
+    "masked autoregressive flow": Part(
+        flow_prior(lambda latent: flows.masked_autoregressive(latent, 2, hidden=(HIDDEN,))),
+        "u_d = exp(s_d(z_<d)) z_d + m_d(z_<d), u ~ N(0, I)",
+        "Papamakarios et al. 2017",
+    ),
+    "inverse autoregressive flow": Part(
+        flow_prior(lambda latent: flows.inverse_autoregressive(latent, 2, hidden=(HIDDEN,))),
+        "z_d = exp(s_d(u_<d)) u_d + m_d(u_<d), u ~ N(0, I)",
+        "Kingma et al. 2016",
+    ),
+    "neural spline flow of zuko": Part(
+        flow_prior(lambda latent: NSF(latent, transforms=1, bins=4, hidden_features=(HIDDEN,))),
+        "u_d = spline(z_d; z_<d), u ~ N(0, I)",
+        "Durkan et al. 2019",
     ),
 }
 
@@ -196,6 +276,9 @@ LIKELIHOODS: dict[str, Part] = {
         "Nazabal et al. 2020",
         "mixed columns",
     ),
+    "full-covariance normal": Part(
+        decoder(families.FullNormal), "p(x) = N(x; loc, L L^T)", "Rezende et al. 2014", "reals"
+    ),
 }
 
 POSTERIORS: dict[str, Part] = {
@@ -207,6 +290,58 @@ POSTERIORS: dict[str, Part] = {
         "q(z | x) = prod_d pi_d(x)^z_d, enumerated",
         "Kingma et al. 2014",
         values="one-hot",
+    ),
+    "full-covariance normal": Part(
+        encoder(families.FullNormal), "q(z | x) = N(z; m(x), L(x) L(x)^T)", "Rezende et al. 2014"
+    ),
+    "low-rank normal": Part(
+        encoder(lambda: families.LowRankNormal(1)),
+        "q(z | x) = N(z; m(x), W(x) W(x)^T + diag(s(x)^2))",
+        "Rezende et al. 2014",
+    ),
+    "mixture of normals": Part(
+        encoder(lambda: families.NormalMixture(3)),
+        "q(z | x) = sum_k w_k(x) prod_d N(z_d; m_kd(x), s_kd(x))",
+        "Figurnov et al. 2018",
+    ),
+    "relaxed categorical": Part(
+        encoder(lambda: families.RelaxedOneHotCategorical(0.66)),
+        "z = log softmax((a(x) + g) / T), g ~ Gumbel",
+        "Maddison et al. 2017",
+        values="log-simplex",
+    ),
+    "inverse autoregressive flow": Part(
+        flow_posterior(flows.inverse_autoregressive, hidden=(HIDDEN,)),
+        "z_d = exp(s_d(u_<d, h)) u_d + m_d(u_<d, h), u ~ N(m(x), s(x)), h(x)",
+        "Kingma et al. 2016",
+    ),
+    "affine coupling flow": Part(
+        flow_posterior(flows.affine_coupling, hidden=(HIDDEN,)),
+        "z = (u_a, exp(s(u_a, h)) u_b + m(u_a, h)), u ~ N(m(x), s(x)), h(x)",
+        "Dinh et al. 2017",
+    ),
+    "spline coupling flow": Part(
+        flow_posterior(flows.spline_coupling, bins=4, hidden=(HIDDEN,)),
+        "z = (u_a, spline(u_b; u_a, h)), u ~ N(m(x), s(x)), h(x)",
+        "Durkan et al. 2019",
+    ),
+    "planar flow": Part(
+        flow_posterior(flows.planar),
+        "z = u + v tanh(w u + b), u ~ N(m(x), s(x)); v, w, b of x",
+        "Rezende & Mohamed 2015",
+        scores=False,
+    ),
+    "radial flow": Part(
+        flow_posterior(flows.radial),
+        "z = u + b (u - c) / (a + |u - c|), u ~ N(m(x), s(x)); a, b, c of x",
+        "Rezende & Mohamed 2015",
+        scores=False,
+    ),
+    "Sylvester flow": Part(
+        flow_posterior(flows.sylvester),
+        "z = u + Q R tanh(S Q^T u + b), u ~ N(m(x), s(x)); Q, R, S, b of x",
+        "van den Berg et al. 2018",
+        scores=False,
     ),
 }
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyrovae import families, networks, priors, readings
+from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
@@ -37,20 +39,57 @@ class Vamp(PriorRecipe):
         split, count = data.train, self.num_pseudo_inputs
         if not split.x.is_floating_point():
             raise PyrovaeError("pseudo-inputs are learned real numbers, and these data are tokens: use another prior")
+        if not all(g.is_floating_point() for g in split.given):
+            raise PyrovaeError(
+                "pseudo-labels are learned real numbers: make labels one-hot, as data.conditional() does"
+            )
         return priors.VampPrior(encoder, (split.x[:count], *(g[:count] for g in split.given)))
 
 
 @dataclass(frozen=True)
-class ConditionalNormal(PriorRecipe):
-    """A recipe for p(z | given) = Normal(loc(given), scale(given)), by an MLP of the conditioning variables."""
+class Exemplar(PriorRecipe):
+    """A recipe for ``priors.ExemplarPrior``: the exemplars are the first training data.
 
-    hidden: Sequence[int] = (64,)
+    Args:
+        num_exemplars: at most; K.
+        num_sampled: how many of them a training step takes; by default all.
+    """
+
+    num_exemplars: int = 500
+    num_sampled: int | None = None
 
     def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
-        given = _given_shapes(data)
+        split, count = data.train, self.num_exemplars
+        return priors.ExemplarPrior(
+            encoder, (split.x[:count], *(g[:count] for g in split.given)), num_sampled=self.num_sampled
+        )
+
+
+@dataclass(frozen=True)
+class ConditionalPrior(PriorRecipe):
+    """A recipe for p(z | given) = family(net(given)), by an MLP of the conditioning variables.
+
+    Args:
+        hidden: the MLP's hidden widths.
+        readers: as for ``Dense``.
+        family: of the latents; by default a normal with a scale per element.
+    """
+
+    hidden: Sequence[int] = (64,)
+    readers: Sequence[nn.Module | None] = ()
+    family: Family | None = None
+
+    def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
+        given = data.train.given
         if not given:
             raise PyrovaeError("a conditional prior needs conditioning variables: use data.conditional()")
-        return Conditional(networks.MLP(given, *self.hidden, 2 * latent), families.normal)
+        family = self.family or families.normal
+        net = networks.MLP(
+            readings.shapes_read(self.readers, given), *self.hidden, families.out_shape(family, (latent,))
+        )
+        if isinstance(family, Family):
+            net.start_at(family.standard((latent,)))
+        return Conditional(_reading(net, *self.readers), family)
 
 
 class Recipe(ABC):
@@ -75,7 +114,9 @@ class Dense(Recipe):
             and with one for each column of a table, which start at the data's spread, categorical for tokens, poisson
             for counts.
         posterior: the encoder's family; by default a normal with a scale per element.
-        network: ``networks.GatedMLP`` or ``networks.MLP``.
+        network: ``networks.GatedMLP``, ``networks.MLP`` or ``networks.ResidualMLP``.
+        readers: how encoder and decoder read the conditioning variables, one for each: ``torch.nn.Embedding(10, 8)`` or
+            ``readings.OneHot(10)`` for integer labels, which both parts share; without one a variable is read as it is.
     """
 
     latent: int = 40
@@ -83,11 +124,12 @@ class Dense(Recipe):
     prior: nn.Module | PriorRecipe | None = None
     likelihood: Family | None = None
     posterior: Family | None = None
-    network: type[networks.MLP] = networks.GatedMLP
+    network: Callable[..., networks.Network] = networks.GatedMLP
+    readers: Sequence[nn.Module | None] = ()
 
     def __call__(self, data: Data) -> VAE:
-        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior)
-        encoder = shapes.reading(self.network(shapes.encoder_in, *self.hidden, shapes.encoder_out))
+        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.readers)
+        encoder = self.network(shapes.encoder_in, *self.hidden, shapes.encoder_out)
         decoder = self.network(shapes.decoder_in, *reversed(self.hidden), shapes.decoder_out)
         return shapes.program(self.prior, encoder, decoder)
 
@@ -100,7 +142,8 @@ class Convolutional(Recipe):
         latent: the dimension of z.
         channels: of the stages, from the image inwards; each stage halves the image.
         hidden: width of the dense layer between the convolutions and z.
-        prior, likelihood, posterior: as for ``Dense``.
+        prior, likelihood, posterior, readers: as for ``Dense``.
+        blocks: residual blocks in each stage, ``networks.ResidualConvEncoder``; none by default.
     """
 
     latent: int = 40
@@ -109,13 +152,73 @@ class Convolutional(Recipe):
     prior: nn.Module | PriorRecipe | None = None
     likelihood: Family | None = None
     posterior: Family | None = None
+    readers: Sequence[nn.Module | None] = ()
+    blocks: int = 0
 
     def __call__(self, data: Data) -> VAE:
-        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior)
+        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.readers)
         sizes: dict[str, Any] = {"channels": self.channels, "hidden": self.hidden}
-        encoder = networks.ConvEncoder(shapes.encoder_in, shapes.encoder_out, **sizes)
-        decoder = networks.ConvDecoder(shapes.decoder_in, shapes.decoder_out, **sizes)
-        return shapes.program(self.prior, encoder, decoder)
+        if self.blocks:
+            sizes["blocks"] = self.blocks
+        encoder, decoder = _CONVOLUTIONAL[self.blocks > 0]
+        return shapes.program(
+            self.prior, encoder(shapes.encoder_in, shapes.encoder_out, **sizes),
+            decoder(shapes.decoder_in, shapes.decoder_out, **sizes),
+        )  # fmt: skip
+
+
+_CONVOLUTIONAL = {
+    False: (networks.ConvEncoder, networks.ConvDecoder),
+    True: (networks.ResidualConvEncoder, networks.ResidualConvDecoder),
+}
+
+
+@dataclass(frozen=True)
+class Recurrent(Recipe):
+    """A VAE of texts: p(x | z) = prod_t P(x_t | x_<t, z), with recurrent networks (Bowman et al. 2016).
+
+    The decoder's output bias starts at the frequencies of the tokens.
+
+    Args:
+        latent: the dimension of z.
+        width: of the networks' states.
+        embedding: the dimension of the vectors that tokens become, in encoder and decoder each their own.
+        word_dropout: in training, the share of the tokens before x_t that the decoder is not shown. Without it, or a
+            warm-up of beta, a decoder of texts learns to do without z.
+        prior, posterior, readers: as for ``Dense``.
+    """
+
+    latent: int = 32
+    width: int = 256
+    embedding: int = 64
+    word_dropout: float = 0.0
+    prior: nn.Module | PriorRecipe | None = None
+    posterior: Family | None = None
+    readers: Sequence[nn.Module | None] = ()
+
+    def __call__(self, data: Data) -> VAE:
+        if data.num_levels is None:
+            raise PyrovaeError(
+                f"{data.name} holds {data.kind}, and a recurrent program is of tokens: use recipes.Dense"
+            )
+        levels = nn.Embedding(data.num_levels, self.embedding), nn.Embedding(data.num_levels, self.embedding)
+        shapes = _Shapes(data, self.latent, None, self.posterior, self.readers, reader=levels[0])
+        encoder = networks.RecurrentEncoder(shapes.encoder_in, shapes.encoder_out, width=self.width)
+        decoder = networks.RecurrentDecoder(
+            [shapes.encoder_in[0], *shapes.decoder_in], shapes.decoder_out, width=self.width,
+            word_dropout=self.word_dropout,
+        )  # fmt: skip
+        decoder.start_at(_log_frequencies(data))
+        likelihood = Autoregressive(
+            _reading(decoder, levels[1], shapes.latent_reader, *self.readers), shapes.likelihood
+        )
+        return shapes.assembled(self.prior, encoder, likelihood)
+
+
+def _log_frequencies(data: Data) -> Tensor:
+    """Of each token, at every step, of the shape of a categorical's logits; what never occurs counts as half a one."""
+    counts = torch.bincount(data.train.x.flatten(), minlength=data.num_levels or 0).clamp(min=0.5)
+    return (counts / counts.sum()).log().repeat_interleave(data.event_shape[0])
 
 
 def vae(data: Data, **options: Any) -> VAE:
@@ -123,7 +226,7 @@ def vae(data: Data, **options: Any) -> VAE:
 
     Args:
         data: a data set; its event shape, support, mean and ``given`` shape the program.
-        options: those of ``Dense``: latent, hidden, prior, likelihood, posterior, network.
+        options: those of ``Dense``: latent, hidden, prior, likelihood, posterior, network, readers.
 
     Example:
         >>> import pyrovae as pv
@@ -139,45 +242,77 @@ def conv_vae(data: Data, **options: Any) -> VAE:
 
     Args:
         data: as for ``vae``.
-        options: those of ``Convolutional``: latent, channels, hidden, prior, likelihood, posterior.
+        options: those of ``Convolutional``: latent, channels, hidden, prior, likelihood, posterior, readers, blocks.
     """
     return Convolutional(**options)(data)
 
 
-class _Shapes:
-    """What goes in and out of the networks: k numbers per element, stacked along the first event dimension."""
+def text_vae(data: Data, **options: Any) -> VAE:
+    """A VAE with recurrent networks for ``data``, tokens.
 
-    def __init__(self, data: Data, latent: int, likelihood: Family | None, posterior: Family | None) -> None:
+    Args:
+        data: as for ``vae``.
+        options: those of ``Recurrent``: latent, width, embedding, word_dropout, prior, posterior, readers.
+    """
+    return Recurrent(**options)(data)
+
+
+class _Shapes:
+    """What goes in and out of the networks: k numbers per element, stacked along the first event dimension.
+
+    Args:
+        reader: of x; by default what its kind asks for.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        latent: int,
+        likelihood: Family | None,
+        posterior: Family | None,
+        readers: Sequence[nn.Module | None],
+        reader: nn.Module | None = None,
+    ) -> None:
         if latent < 1:
             raise PyrovaeError(f"the number of latent dimensions must be at least 1; got {latent}")
-        self.data, self.latent = data, latent
+        self.data, self.latent, self.readers = data, latent, readers
+        self.reader = reader or _usual_reader(data)
         self.likelihood = likelihood or _default_likelihood(data)
         self.posterior = posterior or families.normal
-        given, event = _given_shapes(data), tuple(data.event_shape)
-        self.encoder_in: list[networks.Shape] = [(*event, data.num_levels) if data.num_levels else event, *given]
+        relaxed = isinstance(self.posterior, families.RelaxedOneHotCategorical)
+        self.latent_reader = readings.Exp() if relaxed else None  # how the decoder reads z
+        x, given = data.train.x, data.train.given
+        self.encoder_in = readings.shapes_read([self.reader, *readers], [x, *given])
         self.encoder_out = families.out_shape(self.posterior, (latent,))
-        self.decoder_in: list[networks.Shape] = [latent, *given]
-        self.decoder_out = families.out_shape(self.likelihood, event)
-
-    def reading(self, net: networks.Network) -> nn.Module:
-        """The encoder's network, with x read as its kind asks for."""
-        if self.data.num_levels:
-            return readings.OneHot(net, self.data.num_levels)
-        return readings.LogCounts(net) if self.data.kind == "counts" else net
+        self.decoder_in: list[networks.Shape] = [latent, *readings.shapes_read(readers, given)]
+        self.decoder_out = families.out_shape(self.likelihood, data.event_shape)
 
     def program(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: networks.Network) -> VAE:
-        """The parts put together, the decoder starting at the training mean."""
+        """The networks made to parts and put together, the decoder starting at the training mean."""
         if isinstance(self.likelihood, Family):  # a plain function does not say where to start
             decoder.start_at(self.likelihood.params_at(self.data.mean))
-        posterior = Conditional(encoder, self.posterior)
+        return self.assembled(
+            prior, encoder, Conditional(_reading(decoder, self.latent_reader, *self.readers), self.likelihood)
+        )
+
+    def assembled(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: nn.Module) -> VAE:
+        """The program of a decoder and an encoder's network."""
+        posterior = Conditional(_reading(encoder, self.reader, *self.readers), self.posterior)
         if prior is None:
             prior = priors.StandardNormal(self.latent)
         made = prior if isinstance(prior, nn.Module) else prior(posterior, self.data, self.latent)
-        return VAE(made, Conditional(decoder, self.likelihood), posterior)
+        return VAE(made, decoder, posterior)
 
 
-def _given_shapes(data: Data) -> list[networks.Shape]:
-    return [tuple(g.shape[1:]) for g in data.train.given]
+def _reading(net: nn.Module, *readers: nn.Module | None) -> nn.Module:
+    """The network with its readers, where it has any."""
+    return readings.Reading(net, *readers) if any(reader is not None for reader in readers) else net
+
+
+def _usual_reader(data: Data) -> nn.Module | None:
+    if data.num_levels:
+        return readings.OneHot(data.num_levels)
+    return readings.LogCounts() if data.kind == "counts" else None
 
 
 def _default_likelihood(data: Data) -> Family:

@@ -20,7 +20,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyrovae import trees
+from pyrovae import rows, trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.families.supports import outside
 from pyrovae.parameters import LocalParameters
@@ -147,7 +147,8 @@ def log_terms(
 def repeated_log_terms(program: Program, x: trees.Tree, *given: trees.Tree, num_particles: int = 1) -> LogTerms:
     """``log_terms`` for programs whose networks cannot take a particle dimension: runs on num_particles * N rows."""
     repeated = [trees.repeat(tree, num_particles) for tree in (x, *given)]
-    terms = log_terms(program, *repeated)
+    with rows.repeated(num_particles):
+        terms = log_terms(program, *repeated)
     size = trees.num_data(x, *given)
 
     def fold(tensor: Tensor) -> Tensor:  # (*enumerated, 1, S * N) to (*enumerated, S, N)

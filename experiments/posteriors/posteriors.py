@@ -97,9 +97,9 @@ def main() -> None:
             *rows,
             "",
             f"{EPOCHS} epochs of batch {BATCH}, Adam at {RATE:g} with a cosine schedule, KL warm-up over {WARMUP}",
-            f"epochs; gated layers {HIDDEN}, latent {LATENT}, standard normal prior; {CONTEXT} numbers from the encoder",
-            f"condition the flows; dynamic binarization; {PARTICLES:,} particles, seed {SEED}. Log-likelihoods are lower",
-            "bounds in expectation, so the gaps are too.",
+            f"epochs; gated layers {HIDDEN}, latent {LATENT}, standard normal prior; {CONTEXT} numbers from the",
+            f"encoder condition the flows; dynamic binarization; {PARTICLES:,} particles, seed {SEED}. Log-likelihoods",
+            "are lower bounds in expectation, so the gaps are too.",
             f"command: {COMMAND} {name}",
             "versions: " + ", ".join(f"{key} {value}" for key, value in environment.items()),
         ]

@@ -7,6 +7,7 @@ used for all. It writes a table and a figure per data set beside itself.
 """
 
 import functools
+import itertools
 import sys
 import time
 import warnings
@@ -76,7 +77,7 @@ def order(name, evidences):
     """The published order beside ours: of each neighbouring pair, whether it shows at three standard errors."""
     published = sorted(PUBLISHED[name], key=PUBLISHED[name].get)
     lines = ["Published: " + " < ".join(f"{prior} {PUBLISHED[name][prior]:.2f}" for prior in published)]
-    for worse, better in zip(published, published[1:], strict=False):
+    for worse, better in itertools.pairwise(published):
         pair = pv.compare(evidences[worse], evidences[better], names=[worse, better])
         difference, error = pair.mean.item(), pair.standard_error.item()
         shown = "shows" if difference > 3 * error else "does not show" if difference > -3 * error else "is reversed"
@@ -109,8 +110,8 @@ def main() -> None:
             "",
             f"{EPOCHS} epochs of batch {BATCH}, Adam at {RATE:g} with a cosine schedule, KL warm-up over {WARMUP}",
             f"epochs; gated layers {HIDDEN}, latent {LATENT}, {COMPONENTS} components or pseudo-inputs, {EXEMPLARS:,}",
-            f"exemplars; dynamic binarization; {PARTICLES:,} particles, seed {SEED}. Log-likelihoods are lower bounds in",
-            "expectation.",
+            f"exemplars; dynamic binarization; {PARTICLES:,} particles, seed {SEED}. Log-likelihoods are lower bounds",
+            "in expectation.",
             f"command: {COMMAND} {name}",
             "versions: " + ", ".join(f"{key} {value}" for key, value in environment.items()),
         ]

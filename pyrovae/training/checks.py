@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,8 +11,14 @@ from torch.distributions import constraints
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.families.supports import outside
-from pyrovae.terms import LogTerms
+from pyrovae.priors import ExemplarPrior
+from pyrovae.readings import Reading, check_values
+from pyrovae.terms import LogTerms, log_terms
+from pyrovae.training.batches import Batch
 from pyrovae.training.sources import Resident, Source
+from pyrovae.training.streams import Streamed
+from pyrovae.trees import Tree
+from pyrovae.validation import validating
 
 CHUNK = 8192  # rows looked at together
 
@@ -26,6 +33,23 @@ def check_modules(program: Any) -> None:
             )
 
 
+def check_rows(program: Any, data: Source) -> None:
+    """Refuse data whose rows have no numbers, or others, for a prior that has to know each datum's.
+
+    Raises:
+        PyrovaeError: a stream; exemplars that are not the rows of the data that they were said to be.
+    """
+    for prior in program.modules() if isinstance(program, nn.Module) else ():
+        if not isinstance(prior, ExemplarPrior):
+            continue
+        if isinstance(data, Streamed):
+            raise PyrovaeError(
+                "an exemplar prior leaves each datum out of its own mixture, and must know the numbers of the rows "
+                "that it is trained on, which a stream has not: pass tensors, arrays, or a memory-mapped file"
+            )
+        prior.check_rows(data.num_data or 0, data.take)
+
+
 def check_data(data: Source) -> None:
     """Refuse values that are not finite; of streamed data only the first rows are looked at.
 
@@ -33,9 +57,53 @@ def check_data(data: Source) -> None:
         PyrovaeError: with the first index of a bad value, and what would mend it.
     """
     rows = data.rows if isinstance(data, Resident) else data.head(CHUNK)
-    for position, tree in enumerate(rows):
-        for name, leaf in trees.named("x" if position == 0 else f"given[{position - 1}]", tree).items():
-            check_finite(name, leaf)
+    for name, leaf in _named(rows).items():
+        check_finite(name, leaf)
+
+
+def check_readings(program: nn.Module, data: Source) -> None:
+    """Refuse labels and tokens that their reader does not take; of streamed data only the first rows are looked at.
+
+    Raises:
+        PyrovaeError: with the name of the data, the value, and what the reader takes.
+    """
+    readers = _readers(program, data.probe(2))
+    for batch in _batches(data) if readers else ():
+        leaves = _named(batch)
+        for name, reader in readers:
+            check_values(reader, leaves[name], name)
+
+
+def _readers(program: nn.Module, probe: Batch) -> list[tuple[str, nn.Module]]:
+    """The readers of data, with the name of what each reads: met in a run on ``probe``, known by identity."""
+    names = {id(leaf): name for name, leaf in _named(probe).items()}
+    found: list[tuple[str, nn.Module]] = []
+
+    def note(reading: Any, parents: tuple[Tree, ...]) -> None:
+        pairs = zip(reading.readers, parents, strict=False)
+        found.extend((names[id(parent)], reader) for reader, parent in pairs if id(parent) in names)
+
+    handles = [m.register_forward_pre_hook(note) for m in program.modules() if isinstance(m, Reading)]
+    try:
+        if handles:
+            with torch.no_grad(), validating(True):
+                log_terms(program, *probe)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _named(batch: Iterable[Tree]) -> dict[str, Any]:
+    """The leaves of (x, *given) by name."""
+    named = (trees.named("x" if i == 0 else f"given[{i - 1}]", tree) for i, tree in enumerate(batch))
+    return {name: leaf for leaves in named for name, leaf in leaves.items()}
+
+
+def _batches(data: Source) -> Iterable[Batch]:
+    """All rows, as a step sees them; of streamed data the first."""
+    resident = isinstance(data, Resident)
+    return map(data.observe, data.feeds(CHUNK, shuffle=False)) if resident else [data.probe(CHUNK)]
 
 
 def check_observations(data: Source, terms: LogTerms) -> None:
@@ -44,9 +112,7 @@ def check_observations(data: Source, terms: LogTerms) -> None:
     Raises:
         PyrovaeError: with the name of the site, and what would mend it.
     """
-    resident = isinstance(data, Resident)
-    batches = map(data.observe, data.feeds(CHUNK, shuffle=False)) if resident else [data.probe(CHUNK)]
-    for batch in batches:
+    for batch in _batches(data):
         observed = trees.named("x", batch[0])
         for name, site in terms.observed.items():
             if name in observed and site.p is not None:

@@ -101,11 +101,20 @@ def latents(kind: str, count: int = 161) -> Points:
     """All values of a z of the kind."""
     if kind == "one-hot":
         return listed(torch.eye(LATENT))
+    if kind == "log-simplex":  # with two categories the density is that of the difference of the logarithms
+        difference, log_weight = line(2 * count)
+        return Points(nn.functional.logsigmoid(torch.cat([difference, -difference], -1)), log_weight)
     return product(*[line(count)] * LATENT)
 
 
+SCORING = {"VampPrior"}  # priors that ask for the density of the encoder's distribution at other points
+AVERAGING = {"exemplars"}  # priors that ask for its mean, which flows have not
+
+
 def legal(prior: str, posterior: str) -> bool:
-    return board.PRIORS[prior].values == board.POSTERIORS[posterior].values
+    p, q = board.PRIORS[prior], board.POSTERIORS[posterior]
+    asked = (prior in SCORING and not q.scores) or (prior in AVERAGING and posterior.endswith("flow"))
+    return p.values == q.values and not asked
 
 
 TRIPLES = [t for t in itertools.product(board.PRIORS, board.LIKELIHOODS, board.POSTERIORS) if legal(t[0], t[2])]
@@ -118,5 +127,7 @@ def program(prior: str, likelihood: str, posterior: str, x: Tensor) -> pv.VAE:
         PyrovaeError: where they cannot be combined.
     """
     encoder: nn.Module = board.POSTERIORS[posterior].make(WIDTH, LATENT)
+    with torch.no_grad():  # close to the bias, which is as wide as a prior: weights of light tails, on the whole
+        encoder.net.output.weight.mul_(0.3)
     decoder = board.LIKELIHOODS[likelihood].make(LATENT, WIDTH)
     return pv.VAE(board.PRIORS[prior].make(encoder, x, LATENT), decoder, encoder)

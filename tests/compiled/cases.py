@@ -12,6 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pyro.distributions.transforms as T
 import torch
+import zuko
 from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -81,18 +82,8 @@ class TiltedMixture(pv.priors.Prior):
         return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
 
 
-class FlowOver(nn.Module):
-    """A flow over a standard normal as a prior, or over a normal whose location is linear in x as a posterior."""
-
-    def __init__(self, *flows: Any, width: int = 0) -> None:
-        super().__init__()
-        self.flows = nn.ModuleList(flow for flow in flows if isinstance(flow, nn.Module))
-        self.transforms, self.linear = list(flows), nn.Linear(width, D) if width else None
-        self.register_buffer("loc", torch.zeros(D))
-
-    def forward(self, *parents: Tensor) -> Any:
-        loc = self.linear(parents[0]) if self.linear else self.loc
-        return dist.TransformedDistribution(dist.Normal(loc, 1.0).to_event(1), self.transforms)
+def over_normal(*transforms: Any) -> Callable[[nn.Module], nn.Module]:
+    return lambda e: pv.priors.Flow(pv.priors.StandardNormal(D), list(transforms))
 
 
 def given_vae(prior: Callable[[nn.Module], nn.Module]) -> Case:
@@ -119,7 +110,18 @@ PRIORS: dict[str, Callable[[], Case]] = {
     "vamp, given": lambda: given_vae(conditional_vamp),
     "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
     "tilted mixture": lambda: Case(vae(lambda e: TiltedMixture()), bits()),
-    "flow prior": lambda: Case(vae(lambda e: FlowOver(T.affine_coupling(D, [4]))), bits()),
+    "affine coupling prior": lambda: Case(vae(over_normal(*pv.flows.affine_coupling(D, 2, hidden=(4,)))), bits()),
+    "spline coupling prior": lambda: Case(
+        vae(over_normal(*pv.flows.spline_coupling(D, 1, bins=3, hidden=(4,)))), bits()
+    ),
+    "masked autoregressive prior": lambda: Case(
+        vae(over_normal(*pv.flows.masked_autoregressive(D, 1, hidden=(4,)))), bits()
+    ),
+    "inverse autoregressive prior": lambda: Case(
+        vae(over_normal(*pv.flows.inverse_autoregressive(D, 1, hidden=(4,)))), bits()
+    ),
+    "zuko's spline flow as prior": lambda: Case(vae(over_normal(zuko.flows.NSF(D, transforms=1, bins=3))), bits()),
+    "Pyro's coupling as prior": lambda: Case(vae(over_normal(T.affine_coupling(D, [4]))), bits()),
 }
 
 # -------------------------------------------------------------------------------------------- likelihoods, posteriors
@@ -213,14 +215,23 @@ def latent(posterior: Any, prior: Any = None) -> Callable[[], Case]:
     return lambda: Case(vae(made, posterior=posterior()), bits())
 
 
-def flow_guide(*flows: Callable[[], Any], **options: Any) -> Callable[[], Case]:
+def flow_guide(
+    *flows: Callable[[], Any], context: int = 0, prior: tuple[Any, ...] = (), **options: Any
+) -> Callable[[], Case]:
+    """A flow as posterior, and one over a standard normal as prior."""
+
     def make() -> Case:
-        encoder = FlowOver(*(flow() for flow in flows), width=WIDTH)
-        return Case(
-            pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), encoder), bits(), options
-        )
+        posterior = pv.families.Flow(pv.families.normal, [flow() for flow in flows], context=context)
+        net = pv.networks.MLP(WIDTH, 5, posterior.out_shape((D,)))
+        encoder = pv.Conditional(net, posterior)
+        decoder = conditional(D, pv.families.bernoulli, WIDTH)
+        return Case(pv.VAE(over_normal(*prior)(encoder), decoder, encoder), bits(), options)
 
     return make
+
+
+def amortised(layers: Callable[..., Any], num_layers: int = 1, **options: Any) -> Callable[[], Case]:
+    return flow_guide(lambda: layers(D, num_layers, context=3), context=3, **options)
 
 
 def autoregressive() -> Any:
@@ -238,18 +249,26 @@ POSTERIORS: dict[str, Callable[[], Case]] = {
     "full covariance posterior": lambda: Case(
         pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), FullNormal(WIDTH, D)), bits()
     ),
-    "autoregressive flow": flow_guide(autoregressive),
-    "affine coupling, path": flow_guide(lambda: T.affine_coupling(D, [4]), gradient=path),
-    "two flows": flow_guide(
+    "inverse autoregressive flow": amortised(pv.flows.inverse_autoregressive, 2),
+    "inverse autoregressive flow, path": amortised(pv.flows.inverse_autoregressive, gradient=path),
+    "masked autoregressive flow": amortised(pv.flows.masked_autoregressive),
+    "affine coupling": amortised(pv.flows.affine_coupling, 2),
+    "affine coupling, path": amortised(pv.flows.affine_coupling, gradient=path),
+    "spline coupling": amortised(pv.flows.spline_coupling),
+    "spline coupling, doubly": amortised(
+        pv.flows.spline_coupling, gradient=doubly_reparameterised, objective=iwae, num_particles=2
+    ),
+    "planar flow": amortised(pv.flows.planar),
+    "radial flow": amortised(pv.flows.radial),
+    "sylvester flow": amortised(pv.flows.sylvester),
+    "two of Pyro's flows": flow_guide(
         autoregressive, lambda: T.affine_coupling(D, [4]), autoregressive, objective=iwae, num_particles=3
     ),
-    "affine coupling": flow_guide(lambda: T.affine_coupling(D, [4])),
+    "Pyro's conditional flow": flow_guide(lambda: T.conditional_affine_autoregressive(D, 3, [4]), context=3),
+    "zuko's flow": flow_guide(lambda: zuko.flows.MAF(D, context=3, transforms=1), context=3),
     "neural autoregressive flow": flow_guide(lambda: T.neural_autoregressive(D, [4])),
-    "planar flow": flow_guide(lambda: T.Planar(D)),
-    "radial flow": flow_guide(lambda: T.Radial(D)),
     "householder flow": flow_guide(lambda: T.Householder(D)),
-    "sylvester flow": flow_guide(lambda: T.Sylvester(D, 2)),
-    "tanh": flow_guide(lambda: T.AffineTransform(0.0, 3.0), lambda: T.TanhTransform()),
+    "tanh": flow_guide(lambda: T.AffineTransform(0.0, 3.0), lambda: T.TanhTransform(), prior=(T.TanhTransform(),)),
 }
 
 # ------------------------------------------------------------------------------------------ networks and kinds of data
@@ -529,9 +548,12 @@ def clipped_adam(parameters: Any) -> Any:
 
 
 EAGER: dict[str, tuple[Callable[[], Case], str]] = {  # with the reason
-    "spline coupling": (flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])), "selects by a tensor's values"),
+    "Pyro's spline coupling": (
+        flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])),
+        "selects by a tensor's values",
+    ),
     "block autoregressive flow": (flow_guide(lambda: T.block_autoregressive(D)), "selects by a tensor's values"),
-    "inverse of an autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
+    "inverse of Pyro's autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
     "a branch": (lambda: Case(vae(net=Branching), bits()), "looks at a tensor's value"),
     "a count in the optimizer": (standard(optimizer=Replacing), "count of steps in Python"),
     "ClippedAdam": (standard(optimizer=clipped_adam), "count of steps in Python"),
