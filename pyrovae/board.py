@@ -182,8 +182,8 @@ LIKELIHOODS: dict[str, Part] = {
     "normal, shared scale": Part(
         decoder(families.SharedScaleNormal), "p(x) = N(x; loc, s), s learned", "Rybkin et al. 2021", "reals"
     ),
-    "categorical": Part(decoder(lambda: families.Categorical(4)), "P(x) = pi_x", "", "categories"),
-    "poisson": Part(decoder(families.Poisson), "P(x) = rate^x exp(-rate) / x!", "", "counts"),
+    "categorical": Part(decoder(lambda: families.Categorical(4)), "P(x) = pi_x", "Bowman et al. 2016", "categories"),
+    "poisson": Part(decoder(families.Poisson), "P(x) = rate^x exp(-rate) / x!", "Poisson 1837", "counts"),
     "dequantized normal": Part(
         lambda latent, width: observations.Dequantized(decoder(families.Normal)(latent, width), num_levels=8),
         "P(k) = E_u p((k + u) / L) L^-D",
