@@ -22,10 +22,10 @@ from torch import Tensor
 
 from pyrovae import rows, trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.families.supports import outside
 from pyrovae.parameters import LocalParameters
 from pyrovae.precision import float64
 
-GREY = "Binarize grey images for a bernoulli likelihood, divide images of 0..255 by 255, or use another family"
 ENUMERATION = -3  # dim -1 is the data plate, -2 the particles; enumerated values lie further left
 
 
@@ -367,9 +367,17 @@ def _log_prob(site: Any) -> Tensor:
             "transform, or the plain gradient"
         ) from error
     except ValueError as error:
-        reason = str(error).splitlines()[0]
-        advice = GREY if site["is_observed"] else "Model and guide must agree on the shape and support of a latent"
-        raise PyrovaeError(f"site {name!r} cannot score its value: {reason.rstrip(':. ')}. {advice}") from error
+        raise PyrovaeError(_misfit(name, site, error)) from error
+
+
+def _misfit(name: str, site: Any, error: ValueError) -> str:
+    """What Pyro's validation found, in words of the data where x lies outside its support."""
+    text = outside(f"site {name!r}", site["value"], site["fn"].support) if site["is_observed"] else None
+    reason = str(error).splitlines()[0].rstrip(":. ")
+    return text or (
+        f"site {name!r} cannot score its value: {reason}. The model, its guide and the data must agree on the shape and "
+        "the support of what is scored"
+    )
 
 
 def _sum_out(log_p: dict[str, Tensor], sites: dict[str, Any], latent: list[str]) -> dict[str, Tensor]:

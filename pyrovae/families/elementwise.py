@@ -81,7 +81,8 @@ class Categorical(Family):
 
     def of(self, logits: Tensor) -> TorchDistribution:
         """The distribution of logits that stand together, in the last dimension."""
-        return dist.Categorical(logits=logits)
+        # Torch subtracts logsumexp, which in float32 takes the digits of logits that are all large.
+        return dist.Categorical(logits=logits.log_softmax(-1))
 
     def params_at(self, mean: Tensor) -> Tensor:
         """Uniform: a mean says nothing about which category."""

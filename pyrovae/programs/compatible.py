@@ -102,7 +102,7 @@ def _kind(support: Any) -> Any:
     while hasattr(support, "base_constraint"):  # independent dimensions, mixtures
         support = support.base_constraint
     bounds = {name: _number(value) for name, value in vars(support).items() if name in ("lower_bound", "upper_bound")}
-    same = {"_RealVector": "_Real", "_GreaterThanEq": "_GreaterThan"}
+    same = {"_RealVector": "_Real", "_GreaterThanEq": "_GreaterThan", "OpenInterval": "_Interval"}
     name = type(support).__name__
     return same.get(name, name), support.is_discrete, tuple(bounds.items())
 

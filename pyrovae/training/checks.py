@@ -11,6 +11,7 @@ from torch.distributions import constraints
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.families.supports import outside
 from pyrovae.priors import ExemplarPrior
 from pyrovae.readings import Reading, check_values
 from pyrovae.terms import LogTerms, log_terms
@@ -135,30 +136,5 @@ def check_finite(name: str, leaf: Tensor) -> None:
 
 def check_support(name: str, x: Tensor, support: constraints.Constraint | None) -> None:
     """Raises PyrovaeError where x lies outside ``support``, with the likely remedy."""
-    element = support
-    while hasattr(element, "base_constraint"):
-        element = element.base_constraint
-    if isinstance(element, constraints.stack):  # a table: which column is it?
-        for d, column in enumerate(element.cseq):
-            check_support(f"{name}[:, {d}]", x[..., d], column)
-        return
-    try:
-        inside = torch.ones(()).bool() if support is None else support.check(x)
-    except RuntimeError:  # a support with parameters of its own, per batch: Pyro's validation has seen the probe
-        return
-    if not inside.all():
-        raise PyrovaeError(f"{name} lies outside the likelihood's support ({element}): {_remedy(x, element)}")
-
-
-def _remedy(x: Tensor, support: constraints.Constraint | None) -> str:
-    if remedy := getattr(support, "remedy", None):
-        return str(remedy)
-    low, high = x.min().item(), x.max().item()
-    if low >= 0 and 1 < high <= 255:
-        return f"its values reach {high:g}; divide images of 0..255 by 255"
-    if low >= 0 and high <= 1:
-        return (
-            "its values are grey, in [0, 1]; binarize them (pyrovae.data.load(..., binarization='dynamic'), or "
-            "fit(..., draw=torch.bernoulli)), or use a likelihood for grey values such as pyrovae.families.normal"
-        )
-    return f"its values range from {low:g} to {high:g}; use a likelihood for such data, or transform them"
+    if text := outside(name, x, support):
+        raise PyrovaeError(text)

@@ -51,7 +51,7 @@ def one_hot() -> Tensor:
 
 
 def conditional(in_shapes: Any, family: Any, out: int, net: Any = pv.networks.MLP) -> pv.Conditional:
-    return pv.Conditional(net(in_shapes, 5, pv.families.num_params(family) * out), family)
+    return pv.Conditional(net(in_shapes, 5, pv.families.out_shape(family, (out,))), family)
 
 
 def vae(
@@ -65,20 +65,6 @@ def vae(
 
 
 # ------------------------------------------------------------------------------------------------------------ priors
-
-
-class TiltedMixture(pv.priors.Prior):
-    """A user's prior: a mixture of normals with full covariances."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.logits, self.loc = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.randn(3, D))
-        self.raw = nn.Parameter(0.1 * torch.randn(3, D, D))
-
-    def forward(self, *given: Any) -> Any:
-        diagonal = positive(self.raw.diagonal(dim1=-2, dim2=-1))
-        components = dist.MultivariateNormal(self.loc, scale_tril=self.raw.tril(-1) + diagonal.diag_embed())
-        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
 
 
 class FlowOver(nn.Module):
@@ -104,117 +90,105 @@ def conditional_vamp(encoder: nn.Module) -> nn.Module:
     return pv.priors.VampPrior(encoder, (bits()[:3], one_hot()[:3]))
 
 
+def exemplars(net: Any = pv.networks.MLP, num_sampled: int | None = None, **options: Any) -> Case:
+    """Six of the training data are exemplars."""
+    x, rows = bits(), torch.arange(0, 18, 3)
+    return Case(vae(lambda e: pv.priors.ExemplarPrior(e, x[rows], rows=rows, num_sampled=num_sampled), net=net), x,
+                options)  # fmt: skip
+
+
 PRIORS: dict[str, Callable[[], Case]] = {
     "standard normal": lambda: Case(vae(), bits()),
     "mixture": lambda: Case(vae(lambda e: pv.priors.NormalMixture(D, 3)), bits()),
     "vamp": lambda: Case(vae(lambda e: pv.priors.VampPrior(e, bits()[:3])), bits()),
     "vamp, full covariance": lambda: Case(
-        pv.VAE(
-            pv.priors.VampPrior(encoder := FullNormal(WIDTH, D), bits()[:3]),
-            conditional(D, pv.families.bernoulli, WIDTH),
-            encoder,
-        ),
-        bits(),
+        vae(lambda e: pv.priors.VampPrior(e, bits()[:3]), posterior=pv.families.full_normal), bits()
     ),
     "vamp, given": lambda: given_vae(conditional_vamp),
     "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
-    "tilted mixture": lambda: Case(vae(lambda e: TiltedMixture()), bits()),
+    "mixture of full normals": lambda: Case(vae(lambda e: pv.priors.FullNormalMixture(D, 3)), bits()),
+    "learned normal": lambda: Case(vae(lambda e: pv.priors.Normal(D)), bits()),
+    "laplace prior": lambda: Case(vae(lambda e: pv.priors.Laplace(D)), bits()),
+    "student t prior": lambda: Case(vae(lambda e: pv.priors.StudentT(D)), bits()),
+    "exemplars": lambda: exemplars(),
+    "exemplars, some": lambda: exemplars(num_sampled=4),
+    "exemplars, path": lambda: exemplars(gradient=path),
+    "exemplars, doubly": lambda: exemplars(gradient=doubly_reparameterised, objective=iwae, num_particles=3),
+    "exemplars, repeated rows": lambda: exemplars(net=RowsOnly, objective=iwae, num_particles=3),
+    "given, mixture": lambda: given_vae(lambda e: conditional(3, pv.families.NormalMixture(2), D)),
     "flow prior": lambda: Case(vae(lambda e: FlowOver(T.affine_coupling(D, [4]))), bits()),
 }
 
 # -------------------------------------------------------------------------------------------- likelihoods, posteriors
 
 
-class FullNormal(nn.Module):
-    """A multivariate normal with a covariance from the network."""
-
-    def __init__(self, n: int, width: int) -> None:
-        super().__init__()
-        self.net, self.width = nn.Linear(n, width + width**2), width
-
-    def forward(self, parent: Tensor) -> Any:
-        loc, raw = self.net(parent).split([self.width, self.width**2], -1)
-        raw = raw.unflatten(-1, (self.width, self.width))
-        diagonal = positive(raw.diagonal(dim1=-2, dim2=-1))
-        return dist.MultivariateNormal(loc, scale_tril=raw.tril(-1) + diagonal.diag_embed())
-
-
-class DiscretisedLogistic(pv.families.Family):
-    """A user's family: a logistic density cut into cells around 0, 1, ..."""
-
-    num_params = 2
-
-    def __init__(self, num_levels: int) -> None:
-        super().__init__()
-        self.register_buffer("edges", torch.arange(num_levels - 1) + 0.5, persistent=False)
-
-    def forward(self, loc: Tensor, raw_scale: Tensor) -> Any:
-        inner = torch.sigmoid((self.edges - loc[..., None]) / positive(raw_scale)[..., None])
-        cdf = torch.cat([torch.zeros_like(inner[..., :1]), inner, torch.ones_like(inner[..., :1])], -1)
-        return dist.Categorical(probs=cdf.diff(dim=-1) + 1e-6)
-
-
-def family(num_params: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A family from a function."""
-
-    def made(*params: Tensor) -> Any:
-        return function(*params)
-
-    made.num_params = num_params  # type: ignore[attr-defined]
-    return made
-
-
-student_t = family(2, lambda loc, raw: dist.StudentT(5.0, loc, positive(raw)))
-log_normal = family(2, lambda loc, raw: dist.LogNormal(loc, positive(raw)))
-gamma = family(2, lambda a, b: dist.Gamma(positive(a), positive(b)))
-beta = family(2, lambda a, b: dist.Beta(positive(a), positive(b)))
-laplace = family(2, lambda loc, raw: dist.Laplace(loc, positive(raw)))
-
-
-class Fixed(pv.priors.Prior):
-    """Any fixed distribution of the latents as a prior."""
-
-    def __init__(self, make: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.make = make
-        self.register_buffer("one", torch.ones(D))
-
-    def forward(self, *given: Any) -> Any:
-        return self.make(self.one).to_event(1)
-
-
 def observing(likelihood: Any, x: Callable[[], Tensor]) -> Callable[[], Case]:
     return lambda: Case(vae(likelihood=likelihood()), x())
+
+
+def levels() -> Tensor:
+    return torch.randint(8, (N, WIDTH)) / 7
+
+
+def inside() -> Tensor:
+    return torch.rand(N, WIDTH) * 0.9 + 0.05
+
+
+def table() -> Tensor:
+    return torch.cat([reals(2), counts()[:, :1], bits(1)], -1)
+
+
+def mixed() -> pv.families.Mixed:
+    return pv.families.Mixed([pv.families.normal, pv.families.normal, pv.families.Ordinal(5), pv.families.bernoulli])
+
+
+def dequantized(family: Any = pv.families.normal, noise: bool = False, **options: Any) -> Callable[[], Case]:
+    def make() -> Case:
+        q = conditional(WIDTH, pv.families.logit_normal, WIDTH) if noise else None
+        decoder = pv.Dequantized(conditional(D, family, WIDTH), num_levels=8, noise=q)
+        encoder = conditional(WIDTH, pv.families.normal, D)
+        return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, encoder), levels(), options)
+
+    return make
 
 
 LIKELIHOODS: dict[str, Callable[[], Case]] = {
     "normal": observing(pv.families.Normal, reals),
     "fixed scale": observing(pv.families.FixedScaleNormal, reals),
     "shared scale": observing(lambda: pv.families.SharedScaleNormal(shape=(WIDTH,)), reals),
+    "optimal scale": observing(lambda: pv.families.OptimalScaleNormal(shape=(WIDTH,)), reals),
     "categorical": observing(lambda: pv.families.Categorical(5), counts),
+    "ordinal": observing(lambda: pv.families.Ordinal(5), counts),
     "poisson": observing(pv.families.Poisson, counts),
-    "negative binomial": observing(
-        lambda: family(2, lambda r, logits: dist.NegativeBinomial(positive(r), logits=logits)), counts
-    ),
-    "student t": observing(lambda: student_t, reals),
-    "laplace": observing(lambda: laplace, reals),
-    "gamma": observing(lambda: gamma, lambda: reals().exp()),
-    "beta": observing(lambda: beta, lambda: torch.rand(N, WIDTH) * 0.9 + 0.05),
-    "continuous bernoulli": observing(
-        lambda: lambda logits: dist.ContinuousBernoulli(logits=logits), lambda: torch.rand(N, WIDTH)
-    ),
-    "discretised logistic": observing(lambda: DiscretisedLogistic(5), counts),
-    "multivariate normal": lambda: Case(
-        pv.VAE(pv.priors.StandardNormal(D), FullNormal(D, WIDTH), conditional(WIDTH, pv.families.normal, D)),
-        reals(),
-        {"max_grad_norm": 1.0},
-    ),
+    "negative binomial": observing(pv.families.NegativeBinomial, counts),
+    "zero-inflated negative binomial": observing(pv.families.ZeroInflatedNegativeBinomial, counts),
+    "multinomial": observing(pv.families.Multinomial, counts),
+    "student t": observing(pv.families.StudentT, reals),
+    "laplace": observing(pv.families.Laplace, reals),
+    "log-normal": observing(pv.families.LogNormal, lambda: reals().exp()),
+    "gamma": observing(pv.families.Gamma, lambda: reals().exp()),
+    "beta": observing(pv.families.Beta, inside),
+    "logit-normal": observing(pv.families.LogitNormal, inside),
+    "continuous bernoulli": observing(pv.families.ContinuousBernoulli, lambda: torch.rand(N, WIDTH)),
+    "discretized logistic": observing(lambda: pv.families.DiscretizedLogistic(8), levels),
+    "discretized normal": observing(lambda: pv.families.DiscretizedNormal(8), levels),
+    "mixture of discretized logistics": observing(lambda: pv.families.DiscretizedLogisticMixture(2, 8), levels),
+    "categorical levels": observing(lambda: pv.families.CategoricalLevels(8, 3), levels),
+    "von Mises": observing(pv.families.VonMises, lambda: 3 * (2 * torch.rand(N, WIDTH) - 1)),
+    "mixed": observing(mixed, table),
+    "dequantized": dequantized(num_particles=3),
+    "dequantized, variational, path": dequantized(pv.families.laplace, noise=True, gradient=path),
+    "multivariate normal": lambda: Case(vae(likelihood=pv.families.full_normal), reals(), {"max_grad_norm": 1.0}),
     "drawn": lambda: Case(vae(), torch.rand(N, WIDTH), {"draw": torch.bernoulli}),
 }
 
 
-def latent(posterior: Any, prior: Callable[[Tensor], Any] | None = None) -> Callable[[], Case]:
-    made = (lambda e: pv.priors.StandardNormal(D)) if prior is None else (lambda e: Fixed(prior))
+def latent(posterior: Any, prior: Any = None) -> Callable[[], Case]:
+    """A VAE with this posterior family; the prior standard normal, or learned of a family."""
+
+    def made(encoder: nn.Module) -> nn.Module:
+        return pv.priors.StandardNormal(D) if prior is None else pv.priors.Learned(prior, D)
+
     return lambda: Case(vae(made, posterior=posterior()), bits())
 
 
@@ -235,13 +209,22 @@ def autoregressive() -> Any:
 POSTERIORS: dict[str, Callable[[], Case]] = {
     "fixed scale posterior": latent(pv.families.FixedScaleNormal),
     "shared scale posterior": latent(pv.families.SharedScaleNormal),
-    "student t posterior": latent(lambda: student_t),
-    "log-normal posterior": latent(lambda: log_normal, lambda one: dist.LogNormal(0 * one, one)),
-    "gamma posterior": latent(lambda: gamma, lambda one: dist.Gamma(2 * one, one)),
-    "beta posterior": latent(lambda: beta, lambda one: dist.Beta(2 * one, one)),
-    "laplace posterior": latent(lambda: laplace),
-    "full covariance posterior": lambda: Case(
-        pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), FullNormal(WIDTH, D)), bits()
+    "student t posterior": latent(pv.families.StudentT),
+    "log-normal posterior": latent(pv.families.LogNormal, pv.families.log_normal),
+    "gamma posterior": latent(pv.families.Gamma, pv.families.gamma),
+    "beta posterior": latent(pv.families.Beta, pv.families.beta),
+    "laplace posterior": latent(pv.families.Laplace),
+    "full covariance posterior": latent(pv.families.FullNormal),
+    "low-rank posterior": latent(lambda: pv.families.LowRankNormal(1)),
+    "mixture posterior": latent(lambda: pv.families.NormalMixture(3)),
+    "mixture posterior, doubly": lambda: Case(
+        vae(VAMP, posterior=pv.families.NormalMixture(2)),
+        bits(),
+        {"gradient": doubly_reparameterised, "objective": iwae, "num_particles": 3},
+    ),
+    "enumerated categorical": latent(pv.families.OneHotCategorical, pv.families.OneHotCategorical()),
+    "relaxed categorical": latent(
+        lambda: pv.families.RelaxedOneHotCategorical(0.3), pv.families.RelaxedOneHotCategorical(0.5)
     ),
     "autoregressive flow": flow_guide(autoregressive),
     "affine coupling, path": flow_guide(lambda: T.affine_coupling(D, [4]), gradient=path),
