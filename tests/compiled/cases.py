@@ -107,7 +107,6 @@ PRIORS: dict[str, Callable[[], Case]] = {
     "vamp, given": lambda: given_vae(conditional_vamp),
     "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
     "mixture of full normals": lambda: Case(vae(lambda e: pv.priors.FullNormalMixture(D, 3)), bits()),
-    "learned normal": lambda: Case(vae(lambda e: pv.priors.Normal(D)), bits()),
     "laplace prior": lambda: Case(vae(lambda e: pv.priors.Laplace(D)), bits()),
     "student t prior": lambda: Case(vae(lambda e: pv.priors.StudentT(D)), bits()),
     "exemplars": lambda: exemplars(),
