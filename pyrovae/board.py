@@ -128,7 +128,9 @@ PRIORS: dict[str, Part] = {
     ),
     "full-covariance normal": Part(learned(families.FullNormal), "p(z) = N(z; m, L L^T)", "Rezende et al. 2014"),
     "low-rank normal": Part(
-        learned(lambda: families.LowRankNormal(1)), "p(z) = N(z; m, W W^T + diag(s^2))", "Rezende et al. 2014"
+        learned(lambda: families.LowRankNormal(1)),
+        "p(z) = N(z; m, S (I + U U^T) S)",
+        "Rezende et al. 2014",
     ),
     "mixture of full normals": Part(
         lambda encoder, x, latent: priors.FullNormalMixture(latent, 3, spread=0.5),
@@ -296,7 +298,7 @@ POSTERIORS: dict[str, Part] = {
     ),
     "low-rank normal": Part(
         encoder(lambda: families.LowRankNormal(1)),
-        "q(z | x) = N(z; m(x), W(x) W(x)^T + diag(s(x)^2))",
+        "q(z | x) = N(z; m(x), S(x) (I + U(x) U(x)^T) S(x))",
         "Rezende et al. 2014",
     ),
     "mixture of normals": Part(
