@@ -16,7 +16,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyrovae import families, networks, observations, priors
+from pyrovae import families, networks, observations, priors, readings
+from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional
 
 
