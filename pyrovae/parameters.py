@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import Any
 
@@ -204,16 +204,24 @@ def floating_dtype(program: Any) -> torch.dtype:
 def forget(program: Any) -> None:
     """Empty the caches of the program's flows, whose last batch would keep its graph alive and forbid a deepcopy."""
     modules = program.modules() if isinstance(program, nn.Module) else ()
-    for flow in (module for module in modules if isinstance(module, Transform)):
-        for name in [name for name in vars(flow) if name.startswith("_cached_")]:
-            setattr(flow, name, (None, None) if name == "_cached_x_y" else None)
+    empty(*(module for module in modules if isinstance(module, Transform)))
+
+
+def empty(*transforms: Transform) -> None:
+    """Empty the caches of transforms."""
+    for transform in transforms:
+        inner = vars(transform).get("_inv")  # an inverse leaves the cache to what it is the inverse of
+        for flow in (transform, *([inner] if inner is not None else ())):
+            for name in [name for name in vars(flow) if name.startswith("_cached_")]:
+                setattr(flow, name, (None, None) if name == "_cached_x_y" else None)
 
 
 @contextmanager
 def frozen(program: Any) -> Iterator[torch.device]:
     """``program`` in evaluation mode without gradients, its modes put back afterwards; yields its device.
 
-    ``no_grad`` and not ``inference_mode``, in which a program could not take gradients inside itself.
+    ``no_grad`` and not ``inference_mode``, in which a program could not take gradients inside itself. No weight changes
+    in here, so a module may compute once what depends on the weights alone: in its context manager ``settled()``.
     """
     modules = list(program.modules()) if isinstance(program, nn.Module) else []
     training = [module.training for module in modules]
@@ -221,7 +229,10 @@ def frozen(program: Any) -> Iterator[torch.device]:
     try:
         for module in modules:
             module.training = False
-        with torch.no_grad():
+        with torch.no_grad(), ExitStack() as stack:
+            for module in modules:
+                if settled := getattr(module, "settled", None):
+                    stack.enter_context(settled())
             yield torch.device("cpu") if parameter is None else parameter.device
     finally:
         for module, mode in zip(modules, training, strict=True):

@@ -130,6 +130,13 @@ class LogCounts(Reader):
         return x.clamp(min=0).log1p()
 
 
+class Exp(Reader):
+    """exp(z), of logarithms z: the point of the simplex whose logarithm a relaxed categorical gives."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.exp()
+
+
 class Ignore(Reader):
     """Nothing of the parent: the network does not depend on it."""
 

@@ -130,12 +130,12 @@ def test_priors_of_conditional_programs(name: str) -> None:
     vamp = made(name, split, prior=recipes.Vamp(7))
     assert torch.equal(vamp.prior.pseudo_inputs[1], split.train.given[0][:7])
     assert pv.log_terms(vamp, *rows).log_pz.shape == (1, 4)
-    normal = made(name, split, prior=recipes.ConditionalNormal((6,)))
+    normal = made(name, split, prior=recipes.ConditionalPrior((6,)))
     assert normal.prior(rows[1]).batch_shape == (4,)
     assert normal.prior(rows[1]).event_shape == (3,)
     assert not torch.equal(normal.prior(rows[1]).mean, normal.prior(rows[1].roll(1, -1)).mean)
     with pytest.raises(pv.PyrovaeError, match=r"data\.conditional\(\)"):
-        made(name, data(), prior=recipes.ConditionalNormal())
+        made(name, data(), prior=recipes.ConditionalPrior())
 
 
 def test_a_swapped_network() -> None:

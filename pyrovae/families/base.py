@@ -13,11 +13,28 @@ from pyrovae.recorded import Recorded
 
 MIN_SCALE = 1e-4  # keeps the density of a normal finite when its network drives the scale to zero
 MIN_RATE = 1e-6  # keeps a count finite in log-density where the network says that it never occurs
+MAX_LOCATION = 1e10  # the gradient of its square, over the square of MIN_SCALE twice, is finite in float32
+MAX_CONCENTRATION = 1e6  # where a beta, gamma or Student-t density has long taken the shape of its limit
 
 
 def positive(raw: Tensor) -> Tensor:
     """A scale from any real number: softplus(raw) + 1e-4, so that no density grows without bound."""
     return nn.functional.softplus(raw) + MIN_SCALE
+
+
+def location(raw: Tensor) -> Tensor:
+    """A location: the number itself, held within +-1e10, so that no square of it overflows."""
+    return raw.clamp(-MAX_LOCATION, MAX_LOCATION)
+
+
+def concentration(raw: Tensor) -> Tensor:
+    """A concentration, shape or count parameter from any real number: ``positive(raw)``, at most 1e6."""
+    return positive(raw).clamp(max=MAX_CONCENTRATION)
+
+
+def inverse_softplus(value: Tensor) -> Tensor:
+    """The number whose softplus is ``value`` > 0."""
+    return value + torch.log(-torch.expm1(-value))
 
 
 def inverse_positive(scale: float) -> float:
@@ -47,6 +64,11 @@ class Family(Recorded, nn.Module):
         others = [torch.zeros_like(mean)] * (self.num_params - 1)
         return torch.cat([mean, *others])
 
+    def standard(self, event_shape: Sequence[int]) -> Tensor:
+        """The parameters where a prior starts: location 0, and whatever else is positive at 1."""
+        others = [torch.full(tuple(event_shape), inverse_positive(1.0))] * (self.num_params - 1)
+        return torch.cat([torch.zeros(tuple(event_shape)), *others])
+
 
 class VectorFamily(Family):
     """Base of families of a whole vector: ``family(params)`` gets the network's output as it is.
@@ -61,6 +83,9 @@ class VectorFamily(Family):
     def params_at(self, mean: Tensor) -> Tensor:
         """Zeros, of ``out_shape(mean.shape)``: a mean of each element says little about the whole."""
         return mean.new_zeros(self.out_shape(mean.shape))
+
+    def standard(self, event_shape: Sequence[int]) -> Tensor:
+        return self.params_at(torch.zeros(tuple(event_shape)))
 
 
 def out_shape(family: Callable[..., TorchDistribution], event_shape: Sequence[int]) -> Size:

@@ -12,6 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pyro.distributions.transforms as T
 import torch
+import zuko
 from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -51,7 +52,7 @@ def one_hot() -> Tensor:
 
 
 def conditional(in_shapes: Any, family: Any, out: int, net: Any = pv.networks.MLP) -> pv.Conditional:
-    return pv.Conditional(net(in_shapes, 5, pv.families.num_params(family) * out), family)
+    return pv.Conditional(net(in_shapes, 5, pv.families.out_shape(family, (out,))), family)
 
 
 def vae(
@@ -81,18 +82,8 @@ class TiltedMixture(pv.priors.Prior):
         return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
 
 
-class FlowOver(nn.Module):
-    """A flow over a standard normal as a prior, or over a normal whose location is linear in x as a posterior."""
-
-    def __init__(self, *flows: Any, width: int = 0) -> None:
-        super().__init__()
-        self.flows = nn.ModuleList(flow for flow in flows if isinstance(flow, nn.Module))
-        self.transforms, self.linear = list(flows), nn.Linear(width, D) if width else None
-        self.register_buffer("loc", torch.zeros(D))
-
-    def forward(self, *parents: Tensor) -> Any:
-        loc = self.linear(parents[0]) if self.linear else self.loc
-        return dist.TransformedDistribution(dist.Normal(loc, 1.0).to_event(1), self.transforms)
+def over_normal(*transforms: Any) -> Callable[[nn.Module], nn.Module]:
+    return lambda e: pv.priors.Flow(pv.priors.StandardNormal(D), list(transforms))
 
 
 def given_vae(prior: Callable[[nn.Module], nn.Module]) -> Case:
@@ -123,9 +114,20 @@ PRIORS: dict[str, Callable[[], Case]] = {
     "vamp, given": lambda: given_vae(conditional_vamp),
     "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
     "tilted mixture": lambda: Case(vae(lambda e: TiltedMixture()), bits()),
-    "flow prior": lambda: Case(vae(lambda e: FlowOver(T.affine_coupling(D, [4]))), bits()),
     "autoregressive": lambda: Case(vae(lambda e: one_by_one(pv.networks.MaskedMLP(D, 5, 2 * D))), bits()),
     "autoregressive, given": lambda: given_vae(lambda e: one_by_one(pv.networks.MaskedMLP([D, 3], 5, 2 * D))),
+    "affine coupling prior": lambda: Case(vae(over_normal(*pv.flows.affine_coupling(D, 2, hidden=(4,)))), bits()),
+    "spline coupling prior": lambda: Case(
+        vae(over_normal(*pv.flows.spline_coupling(D, 1, bins=3, hidden=(4,)))), bits()
+    ),
+    "masked autoregressive prior": lambda: Case(
+        vae(over_normal(*pv.flows.masked_autoregressive(D, 1, hidden=(4,)))), bits()
+    ),
+    "inverse autoregressive prior": lambda: Case(
+        vae(over_normal(*pv.flows.inverse_autoregressive(D, 1, hidden=(4,)))), bits()
+    ),
+    "zuko's spline flow as prior": lambda: Case(vae(over_normal(zuko.flows.NSF(D, transforms=1, bins=3))), bits()),
+    "Pyro's coupling as prior": lambda: Case(vae(over_normal(T.affine_coupling(D, [4]))), bits()),
 }
 
 # -------------------------------------------------------------------------------------------- likelihoods, posteriors
@@ -145,71 +147,62 @@ class FullNormal(nn.Module):
         return dist.MultivariateNormal(loc, scale_tril=raw.tril(-1) + diagonal.diag_embed())
 
 
-class DiscretisedLogistic(pv.families.Family):
-    """A user's family: a logistic density cut into cells around 0, 1, ..."""
-
-    num_params = 2
-
-    def __init__(self, num_levels: int) -> None:
-        super().__init__()
-        self.register_buffer("edges", torch.arange(num_levels - 1) + 0.5, persistent=False)
-
-    def forward(self, loc: Tensor, raw_scale: Tensor) -> Any:
-        inner = torch.sigmoid((self.edges - loc[..., None]) / positive(raw_scale)[..., None])
-        cdf = torch.cat([torch.zeros_like(inner[..., :1]), inner, torch.ones_like(inner[..., :1])], -1)
-        return dist.Categorical(probs=cdf.diff(dim=-1) + 1e-6)
-
-
-def family(num_params: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A family from a function."""
-
-    def made(*params: Tensor) -> Any:
-        return function(*params)
-
-    made.num_params = num_params  # type: ignore[attr-defined]
-    return made
-
-
-student_t = family(2, lambda loc, raw: dist.StudentT(5.0, loc, positive(raw)))
-log_normal = family(2, lambda loc, raw: dist.LogNormal(loc, positive(raw)))
-gamma = family(2, lambda a, b: dist.Gamma(positive(a), positive(b)))
-beta = family(2, lambda a, b: dist.Beta(positive(a), positive(b)))
-laplace = family(2, lambda loc, raw: dist.Laplace(loc, positive(raw)))
-
-
-class Fixed(pv.priors.Prior):
-    """Any fixed distribution of the latents as a prior."""
-
-    def __init__(self, make: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.make = make
-        self.register_buffer("one", torch.ones(D))
-
-    def forward(self, *given: Any) -> Any:
-        return self.make(self.one).to_event(1)
-
-
 def observing(likelihood: Any, x: Callable[[], Tensor]) -> Callable[[], Case]:
     return lambda: Case(vae(likelihood=likelihood()), x())
+
+
+def levels() -> Tensor:
+    return torch.randint(8, (N, WIDTH)) / 7
+
+
+def inside() -> Tensor:
+    return torch.rand(N, WIDTH) * 0.9 + 0.05
+
+
+def table() -> Tensor:
+    return torch.cat([reals(2), counts()[:, :1], bits(1)], -1)
+
+
+def mixed() -> pv.families.Mixed:
+    return pv.families.Mixed([pv.families.normal, pv.families.normal, pv.families.Ordinal(5), pv.families.bernoulli])
+
+
+def dequantized(family: Any = pv.families.normal, noise: bool = False, **options: Any) -> Callable[[], Case]:
+    def make() -> Case:
+        q = conditional(WIDTH, pv.families.logit_normal, WIDTH) if noise else None
+        decoder = pv.Dequantized(conditional(D, family, WIDTH), num_levels=8, noise=q)
+        encoder = conditional(WIDTH, pv.families.normal, D)
+        return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, encoder), levels(), options)
+
+    return make
 
 
 LIKELIHOODS: dict[str, Callable[[], Case]] = {
     "normal": observing(pv.families.Normal, reals),
     "fixed scale": observing(pv.families.FixedScaleNormal, reals),
     "shared scale": observing(lambda: pv.families.SharedScaleNormal(shape=(WIDTH,)), reals),
+    "optimal scale": observing(lambda: pv.families.OptimalScaleNormal(shape=(WIDTH,)), reals),
     "categorical": observing(lambda: pv.families.Categorical(5), counts),
+    "ordinal": observing(lambda: pv.families.Ordinal(5), counts),
     "poisson": observing(pv.families.Poisson, counts),
-    "negative binomial": observing(
-        lambda: family(2, lambda r, logits: dist.NegativeBinomial(positive(r), logits=logits)), counts
-    ),
-    "student t": observing(lambda: student_t, reals),
-    "laplace": observing(lambda: laplace, reals),
-    "gamma": observing(lambda: gamma, lambda: reals().exp()),
-    "beta": observing(lambda: beta, lambda: torch.rand(N, WIDTH) * 0.9 + 0.05),
-    "continuous bernoulli": observing(
-        lambda: lambda logits: dist.ContinuousBernoulli(logits=logits), lambda: torch.rand(N, WIDTH)
-    ),
-    "discretised logistic": observing(lambda: DiscretisedLogistic(5), counts),
+    "negative binomial": observing(pv.families.NegativeBinomial, counts),
+    "zero-inflated negative binomial": observing(pv.families.ZeroInflatedNegativeBinomial, counts),
+    "multinomial": observing(pv.families.Multinomial, counts),
+    "student t": observing(pv.families.StudentT, reals),
+    "laplace": observing(pv.families.Laplace, reals),
+    "log-normal": observing(pv.families.LogNormal, lambda: reals().exp()),
+    "gamma": observing(pv.families.Gamma, lambda: reals().exp()),
+    "beta": observing(pv.families.Beta, inside),
+    "logit-normal": observing(pv.families.LogitNormal, inside),
+    "continuous bernoulli": observing(pv.families.ContinuousBernoulli, lambda: torch.rand(N, WIDTH)),
+    "discretized logistic": observing(lambda: pv.families.DiscretizedLogistic(8), levels),
+    "discretized normal": observing(lambda: pv.families.DiscretizedNormal(8), levels),
+    "mixture of discretized logistics": observing(lambda: pv.families.DiscretizedLogisticMixture(2, 8), levels),
+    "categorical levels": observing(lambda: pv.families.CategoricalLevels(8, 3), levels),
+    "von Mises": observing(pv.families.VonMises, lambda: 3 * (2 * torch.rand(N, WIDTH) - 1)),
+    "mixed": observing(mixed, table),
+    "dequantized": dequantized(num_particles=3),
+    "dequantized, variational, path": dequantized(pv.families.laplace, noise=True, gradient=path),
     "multivariate normal": lambda: Case(
         pv.VAE(pv.priors.StandardNormal(D), FullNormal(D, WIDTH), conditional(WIDTH, pv.families.normal, D)),
         reals(),
@@ -219,19 +212,32 @@ LIKELIHOODS: dict[str, Callable[[], Case]] = {
 }
 
 
-def latent(posterior: Any, prior: Callable[[Tensor], Any] | None = None) -> Callable[[], Case]:
-    made = (lambda e: pv.priors.StandardNormal(D)) if prior is None else (lambda e: Fixed(prior))
+def latent(posterior: Any, prior: Any = None) -> Callable[[], Case]:
+    """A VAE with this posterior family; the prior standard normal, or learned of a family."""
+
+    def made(encoder: nn.Module) -> nn.Module:
+        return pv.priors.StandardNormal(D) if prior is None else pv.priors.Learned(prior, D)
+
     return lambda: Case(vae(made, posterior=posterior()), bits())
 
 
-def flow_guide(*flows: Callable[[], Any], **options: Any) -> Callable[[], Case]:
+def flow_guide(
+    *flows: Callable[[], Any], context: int = 0, prior: tuple[Any, ...] = (), **options: Any
+) -> Callable[[], Case]:
+    """A flow as posterior, and one over a standard normal as prior."""
+
     def make() -> Case:
-        encoder = FlowOver(*(flow() for flow in flows), width=WIDTH)
-        return Case(
-            pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), encoder), bits(), options
-        )
+        posterior = pv.families.Flow(pv.families.normal, [flow() for flow in flows], context=context)
+        net = pv.networks.MLP(WIDTH, 5, posterior.out_shape((D,)))
+        encoder = pv.Conditional(net, posterior)
+        decoder = conditional(D, pv.families.bernoulli, WIDTH)
+        return Case(pv.VAE(over_normal(*prior)(encoder), decoder, encoder), bits(), options)
 
     return make
+
+
+def amortised(layers: Callable[..., Any], num_layers: int = 1, **options: Any) -> Callable[[], Case]:
+    return flow_guide(lambda: layers(D, num_layers, context=3), context=3, **options)
 
 
 def autoregressive() -> Any:
@@ -241,26 +247,34 @@ def autoregressive() -> Any:
 POSTERIORS: dict[str, Callable[[], Case]] = {
     "fixed scale posterior": latent(pv.families.FixedScaleNormal),
     "shared scale posterior": latent(pv.families.SharedScaleNormal),
-    "student t posterior": latent(lambda: student_t),
-    "log-normal posterior": latent(lambda: log_normal, lambda one: dist.LogNormal(0 * one, one)),
-    "gamma posterior": latent(lambda: gamma, lambda one: dist.Gamma(2 * one, one)),
-    "beta posterior": latent(lambda: beta, lambda one: dist.Beta(2 * one, one)),
-    "laplace posterior": latent(lambda: laplace),
+    "student t posterior": latent(pv.families.StudentT),
+    "log-normal posterior": latent(pv.families.LogNormal, pv.families.log_normal),
+    "gamma posterior": latent(pv.families.Gamma, pv.families.gamma),
+    "beta posterior": latent(pv.families.Beta, pv.families.beta),
+    "laplace posterior": latent(pv.families.Laplace),
     "full covariance posterior": lambda: Case(
         pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), FullNormal(WIDTH, D)), bits()
     ),
-    "autoregressive flow": flow_guide(autoregressive),
-    "affine coupling, path": flow_guide(lambda: T.affine_coupling(D, [4]), gradient=path),
-    "two flows": flow_guide(
+    "inverse autoregressive flow": amortised(pv.flows.inverse_autoregressive, 2),
+    "inverse autoregressive flow, path": amortised(pv.flows.inverse_autoregressive, gradient=path),
+    "masked autoregressive flow": amortised(pv.flows.masked_autoregressive),
+    "affine coupling": amortised(pv.flows.affine_coupling, 2),
+    "affine coupling, path": amortised(pv.flows.affine_coupling, gradient=path),
+    "spline coupling": amortised(pv.flows.spline_coupling),
+    "spline coupling, doubly": amortised(
+        pv.flows.spline_coupling, gradient=doubly_reparameterised, objective=iwae, num_particles=2
+    ),
+    "planar flow": amortised(pv.flows.planar),
+    "radial flow": amortised(pv.flows.radial),
+    "sylvester flow": amortised(pv.flows.sylvester),
+    "two of Pyro's flows": flow_guide(
         autoregressive, lambda: T.affine_coupling(D, [4]), autoregressive, objective=iwae, num_particles=3
     ),
-    "affine coupling": flow_guide(lambda: T.affine_coupling(D, [4])),
+    "Pyro's conditional flow": flow_guide(lambda: T.conditional_affine_autoregressive(D, 3, [4]), context=3),
+    "zuko's flow": flow_guide(lambda: zuko.flows.MAF(D, context=3, transforms=1), context=3),
     "neural autoregressive flow": flow_guide(lambda: T.neural_autoregressive(D, [4])),
-    "planar flow": flow_guide(lambda: T.Planar(D)),
-    "radial flow": flow_guide(lambda: T.Radial(D)),
     "householder flow": flow_guide(lambda: T.Householder(D)),
-    "sylvester flow": flow_guide(lambda: T.Sylvester(D, 2)),
-    "tanh": flow_guide(lambda: T.AffineTransform(0.0, 3.0), lambda: T.TanhTransform()),
+    "tanh": flow_guide(lambda: T.AffineTransform(0.0, 3.0), lambda: T.TanhTransform(), prior=(T.TanhTransform(),)),
 }
 
 # ------------------------------------------------------------------------------------------ networks and kinds of data
@@ -587,9 +601,12 @@ def clipped_adam(parameters: Any) -> Any:
 
 
 EAGER: dict[str, tuple[Callable[[], Case], str]] = {  # with the reason
-    "spline coupling": (flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])), "selects by a tensor's values"),
+    "Pyro's spline coupling": (
+        flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])),
+        "selects by a tensor's values",
+    ),
     "block autoregressive flow": (flow_guide(lambda: T.block_autoregressive(D)), "selects by a tensor's values"),
-    "inverse of an autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
+    "inverse of Pyro's autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
     "a branch": (lambda: Case(vae(net=Branching), bits()), "looks at a tensor's value"),
     "a count in the optimizer": (standard(optimizer=Replacing), "count of steps in Python"),
     "ClippedAdam": (standard(optimizer=clipped_adam), "count of steps in Python"),
