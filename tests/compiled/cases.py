@@ -77,6 +77,10 @@ def given_vae(prior: Callable[[nn.Module], nn.Module]) -> Case:
     return Case(pv.VAE(prior(encoder), conditional([D, 3], pv.families.bernoulli, WIDTH), encoder), (bits(), one_hot()))
 
 
+def one_by_one(net: nn.Module) -> nn.Module:
+    return pv.Autoregressive(net, pv.families.normal)
+
+
 def conditional_vamp(encoder: nn.Module) -> nn.Module:
     return pv.priors.VampPrior(encoder, (bits()[:3], one_hot()[:3]))
 
@@ -97,6 +101,8 @@ PRIORS: dict[str, Callable[[], Case]] = {
     ),
     "vamp, given": lambda: given_vae(conditional_vamp),
     "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
+    "autoregressive": lambda: Case(vae(lambda e: one_by_one(pv.networks.MaskedMLP(D, 5, 2 * D))), bits()),
+    "autoregressive, given": lambda: given_vae(lambda e: one_by_one(pv.networks.MaskedMLP([D, 3], 5, 2 * D))),
     "affine coupling prior": lambda: Case(vae(over_normal(*pv.flows.affine_coupling(D, 2, hidden=(4,)))), bits()),
     "spline coupling prior": lambda: Case(
         vae(over_normal(*pv.flows.spline_coupling(D, 1, bins=3, hidden=(4,)))), bits()
@@ -293,6 +299,46 @@ class OfTree(nn.Module):
         return self.encoder(*pv.trees.leaves(x))
 
 
+def tokens(*shape: int) -> Tensor:
+    return torch.randint(3, (N, *(shape or (WIDTH,))))
+
+
+def text(net: Any = None, **options: Any) -> Case:
+    """A VAE of tokens, its decoder autoregressive."""
+    reader = nn.Embedding(3, 2)
+    encoder = pv.readings.Reading(pv.networks.RecurrentEncoder((WIDTH, 2), 2 * D, width=5), reader)
+    net = net or pv.networks.RecurrentDecoder([(WIDTH, 2), D], 3 * WIDTH, width=5, word_dropout=0.3)
+    decoder = pv.Autoregressive(pv.readings.Reading(net, reader), pv.families.Categorical(3))
+    program = pv.VAE(pv.priors.StandardNormal(D), decoder, pv.Conditional(encoder, pv.families.normal))
+    return Case(program, tokens(), options)
+
+
+def labelled() -> Case:
+    """Labels as integers, embedded; the prior is of the label too, and ignores a second variable."""
+    readers = nn.Embedding(3, 2), pv.readings.Ignore()
+    reading, net = pv.readings.Reading, pv.networks.ResidualMLP
+    encoder = pv.Conditional(reading(net([WIDTH, 2], 5, 5, 2 * D), None, *readers), pv.families.normal)
+    decoder = pv.Conditional(reading(net([D, 2], 5, WIDTH), None, *readers), pv.families.bernoulli)
+    prior = pv.Conditional(reading(net(2, 5, 2 * D), *readers), pv.families.normal)
+    return Case(pv.VAE(prior, decoder, encoder), (bits(), tokens(1).squeeze(1), reals(2)))
+
+
+def residual_images() -> Case:
+    shape, sizes = (1, 5, 4), {"channels": (4, 8), "hidden": 5}
+    encoder = pv.Conditional(pv.networks.ResidualConvEncoder(shape, 2 * D, **sizes), pv.families.normal)
+    decoder = pv.Conditional(pv.networks.ResidualConvDecoder(D, shape, **sizes), pv.families.bernoulli)
+    return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, encoder), bits(*shape))
+
+
+def wrapped() -> Case:
+    """A module that takes rows alone, with several particles."""
+    rows = nn.Sequential(nn.Unflatten(1, (1, D)), nn.Conv1d(1, 3, 1), nn.Flatten(), nn.Linear(3 * D, WIDTH))
+    decoder = pv.Conditional(pv.networks.BatchFree(rows, D, WIDTH), pv.families.bernoulli)
+    encoder = conditional(WIDTH, pv.families.normal, D)
+    program = pv.VAE(pv.priors.StandardNormal(D), decoder, encoder)
+    return Case(program, bits(), {"objective": iwae, "num_particles": 3})
+
+
 def tree() -> Case:
     real, binary = conditional(D, pv.families.normal, 3), conditional(D, pv.families.bernoulli, 2)
     decoder = pv.Product({"a": real, "b": pv.Product([binary, conditional(D, pv.families.poisson, WIDTH)])})
@@ -322,6 +368,13 @@ NETWORKS: dict[str, Callable[[], Case]] = {
     "float64": in_float64,
     "bfloat16": lambda: Case(vae(), bits(), {"precision": "bf16"}),
     "bfloat16, convolutions": lambda: images(precision="bf16"),
+    "labels embedded, residual networks": labelled,
+    "residual convolutions": residual_images,
+    "any module, particles": wrapped,
+    "text": text,
+    "text, particles": lambda: text(objective=iwae, num_particles=3),
+    "text, path": lambda: text(gradient=path),
+    "text, masked": lambda: text(pv.networks.MaskedMLP([(WIDTH, 2), D], 8, 3 * WIDTH)),
 }
 
 # --------------------------------------------------------------------------------------- objectives, gradients, guards
