@@ -16,7 +16,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyrovae import families, flows, networks, observations, priors
+from pyrovae import families, flows, networks, observations, priors, readings
+from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional
 from pyrovae.flows.adapter import NSF
 
@@ -32,7 +33,8 @@ class Part:
         equation: its density, or what a network computes, on one line.
         source: the reference.
         values: what x is, for a likelihood (a name in ``VALUES``); where z lies, for a prior or posterior: "real",
-            "one-hot", "log-simplex". Only parts of the same values can be combined.
+            "one-hot", "log-simplex". Only parts of the same values can be combined. For a network what it reads, where
+            that is no vector: "images", "sequences"; or "to images", which a vector becomes.
         exact: whether its density is exact; else why not.
         eager: why it cannot be traced; empty where it can.
         scores: of a posterior: whether it gives the density of points that it did not draw, which a mixture of it asks
@@ -128,7 +130,9 @@ PRIORS: dict[str, Part] = {
     ),
     "full-covariance normal": Part(learned(families.FullNormal), "p(z) = N(z; m, L L^T)", "Rezende et al. 2014"),
     "low-rank normal": Part(
-        learned(lambda: families.LowRankNormal(1)), "p(z) = N(z; m, W W^T + diag(s^2))", "Rezende et al. 2014"
+        learned(lambda: families.LowRankNormal(1)),
+        "p(z) = N(z; m, S (I + U U^T) S)",
+        "Rezende et al. 2014",
     ),
     "mixture of full normals": Part(
         lambda encoder, x, latent: priors.FullNormalMixture(latent, 3, spread=0.5),
@@ -170,6 +174,13 @@ PRIORS: dict[str, Part] = {
         flow_prior(lambda latent: NSF(latent, transforms=1, bins=4, hidden_features=(HIDDEN,))),
         "u_d = spline(z_d; z_<d), u ~ N(0, I)",
         "Durkan et al. 2019",
+    ),
+    "autoregressive": Part(
+        lambda encoder, x, latent: Autoregressive(
+            networks.MaskedMLP(latent, HIDDEN, 2 * latent, activation=nn.Tanh), families.normal
+        ),
+        "p(z) = prod_d N(z_d; m_d(z_<d), s_d(z_<d))",
+        "Germain et al. 2015",
     ),
 }
 
@@ -279,6 +290,26 @@ LIKELIHOODS: dict[str, Part] = {
     "full-covariance normal": Part(
         decoder(families.FullNormal), "p(x) = N(x; loc, L L^T)", "Rezende et al. 2014", "reals"
     ),
+    "autoregressive categorical": Part(
+        lambda latent, width: Autoregressive(
+            readings.Reading(networks.MaskedMLP([(width, 4), latent], HIDDEN, 4 * width), readings.OneHot(4)),
+            families.Categorical(4),
+        ),
+        "P(x) = prod_t P(x_t | x_<t, z)",
+        "Germain et al. 2015",
+        "categories",
+    ),
+    "text": Part(
+        lambda latent, width: Autoregressive(
+            readings.Reading(
+                networks.RecurrentDecoder([(width, 3), latent], 4 * width, width=HIDDEN), nn.Embedding(4, 3)
+            ),
+            families.Categorical(4),
+        ),
+        "P(x) = prod_t P(x_t | h_t), h_t = LSTM(h_(t-1), x_(t-1), z)",
+        "Bowman et al. 2016",
+        "categories",
+    ),
 }
 
 POSTERIORS: dict[str, Part] = {
@@ -296,7 +327,7 @@ POSTERIORS: dict[str, Part] = {
     ),
     "low-rank normal": Part(
         encoder(lambda: families.LowRankNormal(1)),
-        "q(z | x) = N(z; m(x), W(x) W(x)^T + diag(s(x)^2))",
+        "q(z | x) = N(z; m(x), S(x) (I + U(x) U(x)^T) S(x))",
         "Rezende et al. 2014",
     ),
     "mixture of normals": Part(
@@ -353,6 +384,53 @@ NETWORKS: dict[str, Part] = {
         lambda in_shapes, out_shape: networks.GatedMLP(in_shapes, HIDDEN, out_shape),
         "h = (W h + b) * sigmoid(V h + c)",
         "Dauphin et al. 2017",
+    ),
+    "residual MLP": Part(
+        lambda in_shapes, out_shape: networks.ResidualMLP(in_shapes, HIDDEN, HIDDEN, out_shape),
+        "h = h + V silu(W silu(norm(h)))",
+        "He et al. 2016",
+    ),
+    "masked MLP": Part(
+        lambda in_shapes, out_shape: networks.MaskedMLP(in_shapes, HIDDEN, out_shape),
+        "h = relu((M * W) h + b), M so that output t sees x_<t",
+        "Germain et al. 2015",
+    ),
+    "any module": Part(
+        lambda in_shapes, out_shape: networks.BatchFree(
+            nn.Linear(networks.as_shape(in_shapes).numel(), networks.as_shape(out_shape).numel()), in_shapes, out_shape
+        ),
+        "a torch module of rows, whatever the batch",
+        "",
+    ),
+    "convolutions": Part(
+        lambda in_shapes, out_shape: networks.ConvEncoder(in_shapes, out_shape, channels=(4, 8), hidden=HIDDEN),
+        "h = silu(w * h + b), each halving the image",
+        "LeCun et al. 1989",
+        "images",
+    ),
+    "transposed convolutions": Part(
+        lambda in_shapes, out_shape: networks.ConvDecoder(in_shapes, out_shape, channels=(4, 8), hidden=HIDDEN),
+        "h = silu(w *' h + b), each doubling the image",
+        "Zeiler et al. 2010",
+        "to images",
+    ),
+    "residual convolutions": Part(
+        lambda in_shapes, out_shape: networks.ResidualConvEncoder(in_shapes, out_shape, channels=(4, 8), hidden=HIDDEN),
+        "h = h + v * silu(norm(w * silu(norm(h))))",
+        "He et al. 2016",
+        "images",
+    ),
+    "residual transposed convolutions": Part(
+        lambda in_shapes, out_shape: networks.ResidualConvDecoder(in_shapes, out_shape, channels=(4, 8), hidden=HIDDEN),
+        "h = h + v * silu(norm(w * silu(norm(h))))",
+        "He et al. 2016",
+        "to images",
+    ),
+    "recurrent": Part(
+        lambda in_shapes, out_shape: networks.RecurrentEncoder(in_shapes, out_shape, width=HIDDEN),
+        "h_t = LSTM(h_(t-1), x_t), in both directions",
+        "Hochreiter & Schmidhuber 1997",
+        "sequences",
     ),
 }
 

@@ -30,9 +30,9 @@ class Recurrence(nn.Module):
         self.keeps = nn.Linear(width, 4 * width, bias=False)
 
     def forward(self, gates: Tensor) -> Tensor:
-        steps = gates.flatten(0, -3).transpose(0, 1).contiguous()  # (T, rows, 4 * width)
+        steps = gates.reshape(-1, *gates.shape[-2:]).transpose(0, 1).contiguous()  # (T, rows, 4 * width)
         states, _, _ = torch.ops.pyrovae.lstm(steps, self.keeps.weight)
-        made: Tensor = states.transpose(0, 1).unflatten(0, gates.shape[:-2])
+        made: Tensor = states.transpose(0, 1).reshape(*gates.shape[:-1], -1)
         return made
 
 

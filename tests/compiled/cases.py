@@ -68,20 +68,6 @@ def vae(
 # ------------------------------------------------------------------------------------------------------------ priors
 
 
-class TiltedMixture(pv.priors.Prior):
-    """A user's prior: a mixture of normals with full covariances."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.logits, self.loc = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.randn(3, D))
-        self.raw = nn.Parameter(0.1 * torch.randn(3, D, D))
-
-    def forward(self, *given: Any) -> Any:
-        diagonal = positive(self.raw.diagonal(dim1=-2, dim2=-1))
-        components = dist.MultivariateNormal(self.loc, scale_tril=self.raw.tril(-1) + diagonal.diag_embed())
-        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
-
-
 def over_normal(*transforms: Any) -> Callable[[nn.Module], nn.Module]:
     return lambda e: pv.priors.Flow(pv.priors.StandardNormal(D), list(transforms))
 
@@ -91,8 +77,19 @@ def given_vae(prior: Callable[[nn.Module], nn.Module]) -> Case:
     return Case(pv.VAE(prior(encoder), conditional([D, 3], pv.families.bernoulli, WIDTH), encoder), (bits(), one_hot()))
 
 
+def one_by_one(net: nn.Module) -> nn.Module:
+    return pv.Autoregressive(net, pv.families.normal)
+
+
 def conditional_vamp(encoder: nn.Module) -> nn.Module:
     return pv.priors.VampPrior(encoder, (bits()[:3], one_hot()[:3]))
+
+
+def exemplars(net: Any = pv.networks.MLP, num_sampled: int | None = None, **options: Any) -> Case:
+    """Six of the training data are exemplars."""
+    x, rows = bits(), torch.arange(0, 18, 3)
+    return Case(vae(lambda e: pv.priors.ExemplarPrior(e, x[rows], rows=rows, num_sampled=num_sampled), net=net), x,
+                options)  # fmt: skip
 
 
 PRIORS: dict[str, Callable[[], Case]] = {
@@ -100,16 +97,12 @@ PRIORS: dict[str, Callable[[], Case]] = {
     "mixture": lambda: Case(vae(lambda e: pv.priors.NormalMixture(D, 3)), bits()),
     "vamp": lambda: Case(vae(lambda e: pv.priors.VampPrior(e, bits()[:3])), bits()),
     "vamp, full covariance": lambda: Case(
-        pv.VAE(
-            pv.priors.VampPrior(encoder := FullNormal(WIDTH, D), bits()[:3]),
-            conditional(D, pv.families.bernoulli, WIDTH),
-            encoder,
-        ),
-        bits(),
+        vae(lambda e: pv.priors.VampPrior(e, bits()[:3]), posterior=pv.families.full_normal), bits()
     ),
     "vamp, given": lambda: given_vae(conditional_vamp),
     "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
-    "tilted mixture": lambda: Case(vae(lambda e: TiltedMixture()), bits()),
+    "autoregressive": lambda: Case(vae(lambda e: one_by_one(pv.networks.MaskedMLP(D, 5, 2 * D))), bits()),
+    "autoregressive, given": lambda: given_vae(lambda e: one_by_one(pv.networks.MaskedMLP([D, 3], 5, 2 * D))),
     "affine coupling prior": lambda: Case(vae(over_normal(*pv.flows.affine_coupling(D, 2, hidden=(4,)))), bits()),
     "spline coupling prior": lambda: Case(
         vae(over_normal(*pv.flows.spline_coupling(D, 1, bins=3, hidden=(4,)))), bits()
@@ -122,23 +115,18 @@ PRIORS: dict[str, Callable[[], Case]] = {
     ),
     "zuko's spline flow as prior": lambda: Case(vae(over_normal(zuko.flows.NSF(D, transforms=1, bins=3))), bits()),
     "Pyro's coupling as prior": lambda: Case(vae(over_normal(T.affine_coupling(D, [4]))), bits()),
+    "mixture of full normals": lambda: Case(vae(lambda e: pv.priors.FullNormalMixture(D, 3)), bits()),
+    "laplace prior": lambda: Case(vae(lambda e: pv.priors.Laplace(D)), bits()),
+    "student t prior": lambda: Case(vae(lambda e: pv.priors.StudentT(D)), bits()),
+    "exemplars": lambda: exemplars(),
+    "exemplars, some": lambda: exemplars(num_sampled=4),
+    "exemplars, path": lambda: exemplars(gradient=path),
+    "exemplars, doubly": lambda: exemplars(gradient=doubly_reparameterised, objective=iwae, num_particles=3),
+    "exemplars, repeated rows": lambda: exemplars(net=RowsOnly, objective=iwae, num_particles=3),
+    "given, mixture": lambda: given_vae(lambda e: conditional(3, pv.families.NormalMixture(2), D)),
 }
 
 # -------------------------------------------------------------------------------------------- likelihoods, posteriors
-
-
-class FullNormal(nn.Module):
-    """A multivariate normal with a covariance from the network."""
-
-    def __init__(self, n: int, width: int) -> None:
-        super().__init__()
-        self.net, self.width = nn.Linear(n, width + width**2), width
-
-    def forward(self, parent: Tensor) -> Any:
-        loc, raw = self.net(parent).split([self.width, self.width**2], -1)
-        raw = raw.unflatten(-1, (self.width, self.width))
-        diagonal = positive(raw.diagonal(dim1=-2, dim2=-1))
-        return dist.MultivariateNormal(loc, scale_tril=raw.tril(-1) + diagonal.diag_embed())
 
 
 def observing(likelihood: Any, x: Callable[[], Tensor]) -> Callable[[], Case]:
@@ -197,11 +185,7 @@ LIKELIHOODS: dict[str, Callable[[], Case]] = {
     "mixed": observing(mixed, table),
     "dequantized": dequantized(num_particles=3),
     "dequantized, variational, path": dequantized(pv.families.laplace, noise=True, gradient=path),
-    "multivariate normal": lambda: Case(
-        pv.VAE(pv.priors.StandardNormal(D), FullNormal(D, WIDTH), conditional(WIDTH, pv.families.normal, D)),
-        reals(),
-        {"max_grad_norm": 1.0},
-    ),
+    "multivariate normal": lambda: Case(vae(likelihood=pv.families.full_normal), reals(), {"max_grad_norm": 1.0}),
     "drawn": lambda: Case(vae(), torch.rand(N, WIDTH), {"draw": torch.bernoulli}),
 }
 
@@ -246,8 +230,17 @@ POSTERIORS: dict[str, Callable[[], Case]] = {
     "gamma posterior": latent(pv.families.Gamma, pv.families.gamma),
     "beta posterior": latent(pv.families.Beta, pv.families.beta),
     "laplace posterior": latent(pv.families.Laplace),
-    "full covariance posterior": lambda: Case(
-        pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), FullNormal(WIDTH, D)), bits()
+    "full covariance posterior": latent(pv.families.FullNormal),
+    "low-rank posterior": latent(lambda: pv.families.LowRankNormal(1)),
+    "mixture posterior": latent(lambda: pv.families.NormalMixture(3)),
+    "mixture posterior, doubly": lambda: Case(
+        vae(VAMP, posterior=pv.families.NormalMixture(2)),
+        bits(),
+        {"gradient": doubly_reparameterised, "objective": iwae, "num_particles": 3},
+    ),
+    "enumerated categorical": latent(pv.families.OneHotCategorical, pv.families.OneHotCategorical()),
+    "relaxed categorical": latent(
+        lambda: pv.families.RelaxedOneHotCategorical(0.3), pv.families.RelaxedOneHotCategorical(0.5)
     ),
     "inverse autoregressive flow": amortised(pv.flows.inverse_autoregressive, 2),
     "inverse autoregressive flow, path": amortised(pv.flows.inverse_autoregressive, gradient=path),
@@ -306,6 +299,46 @@ class OfTree(nn.Module):
         return self.encoder(*pv.trees.leaves(x))
 
 
+def tokens(*shape: int) -> Tensor:
+    return torch.randint(3, (N, *(shape or (WIDTH,))))
+
+
+def text(net: Any = None, **options: Any) -> Case:
+    """A VAE of tokens, its decoder autoregressive."""
+    reader = nn.Embedding(3, 2)
+    encoder = pv.readings.Reading(pv.networks.RecurrentEncoder((WIDTH, 2), 2 * D, width=5), reader)
+    net = net or pv.networks.RecurrentDecoder([(WIDTH, 2), D], 3 * WIDTH, width=5, word_dropout=0.3)
+    decoder = pv.Autoregressive(pv.readings.Reading(net, reader), pv.families.Categorical(3))
+    program = pv.VAE(pv.priors.StandardNormal(D), decoder, pv.Conditional(encoder, pv.families.normal))
+    return Case(program, tokens(), options)
+
+
+def labelled() -> Case:
+    """Labels as integers, embedded; the prior is of the label too, and ignores a second variable."""
+    readers = nn.Embedding(3, 2), pv.readings.Ignore()
+    reading, net = pv.readings.Reading, pv.networks.ResidualMLP
+    encoder = pv.Conditional(reading(net([WIDTH, 2], 5, 5, 2 * D), None, *readers), pv.families.normal)
+    decoder = pv.Conditional(reading(net([D, 2], 5, WIDTH), None, *readers), pv.families.bernoulli)
+    prior = pv.Conditional(reading(net(2, 5, 2 * D), *readers), pv.families.normal)
+    return Case(pv.VAE(prior, decoder, encoder), (bits(), tokens(1).squeeze(1), reals(2)))
+
+
+def residual_images() -> Case:
+    shape, sizes = (1, 5, 4), {"channels": (4, 8), "hidden": 5}
+    encoder = pv.Conditional(pv.networks.ResidualConvEncoder(shape, 2 * D, **sizes), pv.families.normal)
+    decoder = pv.Conditional(pv.networks.ResidualConvDecoder(D, shape, **sizes), pv.families.bernoulli)
+    return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, encoder), bits(*shape))
+
+
+def wrapped() -> Case:
+    """A module that takes rows alone, with several particles."""
+    rows = nn.Sequential(nn.Unflatten(1, (1, D)), nn.Conv1d(1, 3, 1), nn.Flatten(), nn.Linear(3 * D, WIDTH))
+    decoder = pv.Conditional(pv.networks.BatchFree(rows, D, WIDTH), pv.families.bernoulli)
+    encoder = conditional(WIDTH, pv.families.normal, D)
+    program = pv.VAE(pv.priors.StandardNormal(D), decoder, encoder)
+    return Case(program, bits(), {"objective": iwae, "num_particles": 3})
+
+
 def tree() -> Case:
     real, binary = conditional(D, pv.families.normal, 3), conditional(D, pv.families.bernoulli, 2)
     decoder = pv.Product({"a": real, "b": pv.Product([binary, conditional(D, pv.families.poisson, WIDTH)])})
@@ -335,6 +368,13 @@ NETWORKS: dict[str, Callable[[], Case]] = {
     "float64": in_float64,
     "bfloat16": lambda: Case(vae(), bits(), {"precision": "bf16"}),
     "bfloat16, convolutions": lambda: images(precision="bf16"),
+    "labels embedded, residual networks": labelled,
+    "residual convolutions": residual_images,
+    "any module, particles": wrapped,
+    "text": text,
+    "text, particles": lambda: text(objective=iwae, num_particles=3),
+    "text, path": lambda: text(gradient=path),
+    "text, masked": lambda: text(pv.networks.MaskedMLP([(WIDTH, 2), D], 8, 3 * WIDTH)),
 }
 
 # --------------------------------------------------------------------------------------- objectives, gradients, guards
