@@ -71,13 +71,13 @@ class ConditionalPrior(PriorRecipe):
 
     Args:
         hidden: the MLP's hidden widths.
-        readers: as for ``Dense``.
         family: of the latents; by default a normal with a scale per element.
+        readers: as for ``Dense``.
     """
 
     hidden: Sequence[int] = (64,)
-    readers: Sequence[nn.Module | None] = ()
     family: Family | None = None
+    readers: Sequence[nn.Module | None] = ()
 
     def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
         given = data.train.given
