@@ -130,7 +130,9 @@ PRIORS: dict[str, Part] = {
     ),
     "full-covariance normal": Part(learned(families.FullNormal), "p(z) = N(z; m, L L^T)", "Rezende et al. 2014"),
     "low-rank normal": Part(
-        learned(lambda: families.LowRankNormal(1)), "p(z) = N(z; m, W W^T + diag(s^2))", "Rezende et al. 2014"
+        learned(lambda: families.LowRankNormal(1)),
+        "p(z) = N(z; m, S (I + U U^T) S)",
+        "Rezende et al. 2014",
     ),
     "mixture of full normals": Part(
         lambda encoder, x, latent: priors.FullNormalMixture(latent, 3, spread=0.5),
@@ -191,8 +193,8 @@ LIKELIHOODS: dict[str, Part] = {
     "normal, shared scale": Part(
         decoder(families.SharedScaleNormal), "p(x) = N(x; loc, s), s learned", "Rybkin et al. 2021", "reals"
     ),
-    "categorical": Part(decoder(lambda: families.Categorical(4)), "P(x) = pi_x", "", "categories"),
-    "poisson": Part(decoder(families.Poisson), "P(x) = rate^x exp(-rate) / x!", "", "counts"),
+    "categorical": Part(decoder(lambda: families.Categorical(4)), "P(x) = pi_x", "Bowman et al. 2016", "categories"),
+    "poisson": Part(decoder(families.Poisson), "P(x) = rate^x exp(-rate) / x!", "Poisson 1837", "counts"),
     "dequantized normal": Part(
         lambda latent, width: observations.Dequantized(decoder(families.Normal)(latent, width), num_levels=8),
         "P(k) = E_u p((k + u) / L) L^-D",
@@ -325,7 +327,7 @@ POSTERIORS: dict[str, Part] = {
     ),
     "low-rank normal": Part(
         encoder(lambda: families.LowRankNormal(1)),
-        "q(z | x) = N(z; m(x), W(x) W(x)^T + diag(s(x)^2))",
+        "q(z | x) = N(z; m(x), S(x) (I + U(x) U(x)^T) S(x))",
         "Rezende et al. 2014",
     ),
     "mixture of normals": Part(

@@ -15,6 +15,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.distributions import Transform, transform_to
+from torch.distributions.transforms import _InverseTransform
 
 from pyrovae.errors import PyrovaeError
 
@@ -202,18 +203,15 @@ def floating_dtype(program: Any) -> torch.dtype:
 
 
 def forget(program: Any) -> None:
-    """Empty the caches of the program's flows, whose last batch would keep its graph alive and forbid a deepcopy."""
-    modules = program.modules() if isinstance(program, nn.Module) else ()
-    empty(*(module for module in modules if isinstance(module, Transform)))
+    """Empty the caches of the flows in a program, or of one transform.
 
-
-def empty(*transforms: Transform) -> None:
-    """Empty the caches of transforms."""
-    for transform in transforms:
-        inner = vars(transform).get("_inv")  # an inverse leaves the cache to what it is the inverse of
-        for flow in (transform, *([inner] if inner is not None else ())):
-            for name in [name for name in vars(flow) if name.startswith("_cached_")]:
-                setattr(flow, name, (None, None) if name == "_cached_x_y" else None)
+    What they hold of their last batch would keep its graph alive, and forbid a deepcopy.
+    """
+    holder = program.inv if isinstance(program, _InverseTransform) else program  # an inverse has no cache of its own
+    parts = holder.modules() if isinstance(holder, nn.Module) else (holder,)
+    for flow in (part for part in parts if isinstance(part, Transform)):
+        for name in [name for name in vars(flow) if name.startswith("_cache") and name != "_cache_size"]:
+            setattr(flow, name, (None, None) if name == "_cached_x_y" else None)
 
 
 @contextmanager

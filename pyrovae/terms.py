@@ -367,17 +367,17 @@ def _log_prob(site: Any) -> Tensor:
             "transform, or the plain gradient"
         ) from error
     except ValueError as error:
-        text = (
-            outside(f"site {name!r}", site["value"], getattr(site["fn"], "support", None))
-            if site["is_observed"]
-            else None
-        )
-        reason = str(error).splitlines()[0].rstrip(":. ")
-        raise PyrovaeError(
-            text
-            or f"site {name!r} cannot score its value: {reason}. The model, its guide and the data must agree on the "
-            "shape and the support of what is scored"
-        ) from error
+        raise PyrovaeError(_misfit(name, site, error)) from error
+
+
+def _misfit(name: str, site: Any, error: ValueError) -> str:
+    """What Pyro's validation found, in words of the data where x lies outside its support."""
+    text = outside(f"site {name!r}", site["value"], site["fn"].support) if site["is_observed"] else None
+    reason = str(error).splitlines()[0].rstrip(":. ")
+    return text or (
+        f"site {name!r} cannot score its value: {reason}. The model, its guide and the data must agree on the shape "
+        "and the support of what is scored"
+    )
 
 
 def _sum_out(log_p: dict[str, Tensor], sites: dict[str, Any], latent: list[str]) -> dict[str, Tensor]:

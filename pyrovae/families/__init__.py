@@ -52,7 +52,9 @@ from pyrovae.families.base import (
     out_shape,
     positive,
 )
+from pyrovae.families.categorical_levels import CategoricalLevels
 from pyrovae.families.counts import NegativeBinomial, ZeroInflatedNegativeBinomial
+from pyrovae.families.discretized import DiscretizedLogistic, DiscretizedLogisticMixture, DiscretizedNormal
 from pyrovae.families.elementwise import (
     Bernoulli,
     Categorical,
@@ -63,12 +65,6 @@ from pyrovae.families.elementwise import (
 )
 from pyrovae.families.flow import Flow
 from pyrovae.families.half_line import Gamma, LogNormal
-from pyrovae.families.levels import (
-    CategoricalLevels,
-    DiscretizedLogistic,
-    DiscretizedLogisticMixture,
-    DiscretizedNormal,
-)
 from pyrovae.families.mixed import Mixed
 from pyrovae.families.normals import FullNormal, LowRankNormal, NormalMixture
 from pyrovae.families.optimal import OptimalScaleNormal

@@ -62,7 +62,17 @@ class Flow(VectorFamily):
         return torch.cat([base, base.new_zeros(self.out_shape(event_shape).numel() - len(base))])
 
     def forward(self, params: Tensor) -> TorchDistribution:
-        numbers, h = params.split([params.shape[-1] - self.context, self.context], -1)
-        base = self.family(*numbers.chunk(num_params(self.family), -1))
+        numbers, h = params[..., : params.shape[-1] - self.context], params[..., params.shape[-1] - self.context :]
+        base = self._base(numbers)
         extra = len(base.batch_shape) - (params.dim() - 1)
         return self.transforms(base.to_event(extra) if extra else base, h if self.context else None)
+
+    def _base(self, numbers: Tensor) -> TorchDistribution:
+        count = num_params(self.family)
+        if numbers.shape[-1] % count:
+            raise PyrovaeError(
+                f"{type(self.family).__name__} wants {count} numbers per dimension, and the network gives "
+                f"{numbers.shape[-1]} besides the {self.context} of the context: build it with "
+                "out_shape=family.out_shape((latent,))"
+            )
+        return self.family(*numbers.chunk(count, -1))

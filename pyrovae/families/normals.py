@@ -14,6 +14,8 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.families.base import VectorFamily, inverse_positive, positive
 from pyrovae.pathwise import PathwiseNormalMixture
 
+LARGEST = 30.0
+
 
 def triangular(raw_diagonal: Tensor, below: Tensor) -> Tensor:
     """A lower triangular matrix (*, D, D) with diagonal ``positive(raw_diagonal)``, (*, D), and ``below`` it, row by
@@ -53,9 +55,10 @@ class FullNormal(VectorFamily):
 
 
 class LowRankNormal(VectorFamily):
-    """Normal(loc, W W^T + diag(s^2)) with W of ``rank`` columns: D (rank + 2) numbers, log p in nats.
+    """Normal(loc, diag(s) (I + U U^T) diag(s)) with U of ``rank`` columns: D (rank + 2) numbers, log p in nats.
 
-    Rezende, Mohamed & Wierstra 2014, section 4.3, with more than one direction.
+    In units of the scales s no element of U exceeds 30, U = 30 tanh(raw / 30), so that I + U^T U can be factorised in
+    float32 whatever a network gives. Rezende, Mohamed & Wierstra 2014, section 4.3, with more than one direction.
 
     Args:
         rank: R; densities and samples cost about D R^2 and never a D by D matrix.
@@ -68,15 +71,17 @@ class LowRankNormal(VectorFamily):
         self.rank = rank
 
     def forward(self, params: Tensor) -> TorchDistribution:
-        loc, raw, factor = params.split([width := params.shape[-1] // (self.rank + 2), width, width * self.rank], -1)
-        return dist.LowRankMultivariateNormal(loc, factor.unflatten(-1, (width, self.rank)), positive(raw).square())
+        width = params.shape[-1] // (self.rank + 2)
+        loc, raw_scale, raw = params.split([width, width, width * self.rank], -1)
+        scale, factor = positive(raw_scale), LARGEST * torch.tanh(raw.unflatten(-1, (width, self.rank)) / LARGEST)
+        return dist.LowRankMultivariateNormal(loc, scale.unsqueeze(-1) * factor, scale.square())
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
         (width,) = event_shape
         return Size((width * (self.rank + 2),))
 
     def params_at(self, mean: Tensor) -> Tensor:
-        """The mean, scales of 1 and a small random W: at W = 0 its gradient is zero."""
+        """The mean, scales of 1 and a small random U: at U = 0 its gradient is zero."""
         factor = 0.1 * torch.randn(len(mean) * self.rank).to(mean)
         return torch.cat([mean, torch.full_like(mean, inverse_positive(1.0)), factor])
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyrovae.errors import PyrovaeError
+
 TOLERANCE = 0.05  # of a level: what float32 makes of k / (L - 1), and far below the distance of real grey values
 
 
@@ -47,6 +49,13 @@ class Levels(constraints.Constraint):
 
     def __repr__(self) -> str:
         return f"Levels(num_levels={self.num_levels})"
+
+
+def checked(num_levels: int) -> int:
+    """Raises PyrovaeError for fewer than two levels."""
+    if num_levels < 2:
+        raise PyrovaeError(f"there must be at least two levels; got {num_levels}")
+    return num_levels
 
 
 class Angles(constraints.interval):

@@ -19,10 +19,11 @@ takes D passes. Planar, radial and Sylvester flows have no inverse: they are pos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from pyrovae.errors import PyrovaeError
 from pyrovae.flows.layers import Affine, Autoregressive, Coupling, Layer, Spline
 from pyrovae.flows.residual import Planar, Radial, Sylvester
 from pyrovae.flows.transformed import Inverse, Transformed, Transforms, inverse, transformed
@@ -105,9 +106,8 @@ def inverse_autoregressive(
     """
     if latent == 1:  # nothing comes before: the same as coupling
         return affine_coupling(latent, num_layers, hidden=hidden, context=context)
-    return [
-        Autoregressive(latent, Affine(), hidden=hidden, context=context, reverse=k % 2 == 1) for k in range(num_layers)
-    ]
+    f = Affine()
+    return _chain(num_layers, lambda k: Autoregressive(latent, f, hidden=hidden, context=context, reverse=k % 2 == 1))
 
 
 def masked_autoregressive(
@@ -124,12 +124,12 @@ def masked_autoregressive(
 
 def planar(latent: int, num_layers: int = 8, *, context: int = 0) -> list[nn.Module]:
     """x = u + v tanh(w . u + b), for posteriors (Rezende & Mohamed 2015). Args: as for ``affine_coupling``."""
-    return [Planar(latent, context=context) for _ in range(num_layers)]
+    return _chain(num_layers, lambda k: Planar(latent, context=context))
 
 
 def radial(latent: int, num_layers: int = 8, *, context: int = 0) -> list[nn.Module]:
     """x = u + beta (u - c) / (alpha + |u - c|), for posteriors (Rezende & Mohamed 2015). Args: as for ``planar``."""
-    return [Radial(latent, context=context) for _ in range(num_layers)]
+    return _chain(num_layers, lambda k: Radial(latent, context=context))
 
 
 def sylvester(latent: int, num_layers: int = 4, *, reflections: int = 4, context: int = 0) -> list[nn.Module]:
@@ -137,10 +137,18 @@ def sylvester(latent: int, num_layers: int = 4, *, reflections: int = 4, context
 
     Args: as for ``planar``; ``reflections`` make up each orthogonal matrix Q.
     """
-    return [Sylvester(latent, reflections=reflections, context=context) for _ in range(num_layers)]
+    return _chain(num_layers, lambda k: Sylvester(latent, reflections=reflections, context=context))
 
 
 def _coupling(
     univariate: nn.Module, latent: int, num_layers: int, hidden: Sequence[int], context: int
 ) -> list[nn.Module]:
-    return [Coupling(latent, univariate, hidden=hidden, context=context, reverse=k % 2 == 1) for k in range(num_layers)]
+    return _chain(
+        num_layers, lambda k: Coupling(latent, univariate, hidden=hidden, context=context, reverse=k % 2 == 1)
+    )
+
+
+def _chain(num_layers: int, layer: Callable[[int], nn.Module]) -> list[nn.Module]:
+    if num_layers < 1:
+        raise PyrovaeError(f"a flow has at least one layer; got {num_layers}")
+    return [layer(k) for k in range(num_layers)]

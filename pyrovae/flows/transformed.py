@@ -16,7 +16,7 @@ from torch.distributions.utils import _sum_rightmost
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.flows.adapter import ComposedTransform, ZukoFlow
-from pyrovae.parameters import empty
+from pyrovae.parameters import forget
 from pyrovae.recorded import Recorded
 
 
@@ -37,7 +37,7 @@ class Transformed(dist.TransformedDistribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         u = self.base_dist.rsample(Size(sample_shape))
         x, log_det = self._flow.call_and_ladj(u)
-        empty(*self.transforms)
+        self._forget()
         self._drawn = x, self._log_prob(u, log_det), torch.is_grad_enabled()
         return x
 
@@ -53,8 +53,12 @@ class Transformed(dist.TransformedDistribution):
             self._validate_sample(value)
         batch = torch.broadcast_shapes(value.shape[: value.dim() - self.event_dim], self.batch_shape)
         u, log_det = self._flow.inv.call_and_ladj(value.expand(batch + self.event_shape))
-        empty(*self.transforms)
+        self._forget()
         return self._log_prob(u, -log_det)
+
+    def _forget(self) -> None:
+        for transform in self.transforms:
+            forget(transform)
 
     def _log_prob(self, u: Tensor, log_det: Tensor) -> Tensor:
         """log p of f(u); ``log_det`` of elementwise transforms still has event dimensions."""

@@ -10,9 +10,11 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyrovae.conditional import Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import supports
 from pyrovae.observations.base import Observation, auxiliary, example
@@ -45,10 +47,9 @@ class Dequantized(Observation):
     """
 
     def __init__(self, decoder: nn.Module, *, num_levels: int = 256, noise: nn.Module | None = None) -> None:
-        if num_levels < 2:
-            raise PyrovaeError(f"there must be at least two levels; got {num_levels}")
+        supports.checked(num_levels)
         shown = example(decoder)
-        if shown is not None:
+        if shown is not None or isinstance(decoder, Product):
             _check_density(shown)
         if noise is not None:
             _check_noise(noise, shown)
@@ -76,7 +77,7 @@ class Dequantized(Observation):
 
 
 def _check_density(likelihood: Any) -> None:
-    if isinstance(likelihood, dict | tuple | list):
+    if not isinstance(likelihood, TorchDistributionMixin):
         raise PyrovaeError(
             "a dequantization is of one tensor, and this decoder gives several: wrap those factors that want it, "
             "pv.Product({'image': pv.Dequantized(image_decoder), ..})"

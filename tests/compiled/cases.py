@@ -68,20 +68,6 @@ def vae(
 # ------------------------------------------------------------------------------------------------------------ priors
 
 
-class TiltedMixture(pv.priors.Prior):
-    """A user's prior: a mixture of normals with full covariances."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.logits, self.loc = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.randn(3, D))
-        self.raw = nn.Parameter(0.1 * torch.randn(3, D, D))
-
-    def forward(self, *given: Any) -> Any:
-        diagonal = positive(self.raw.diagonal(dim1=-2, dim2=-1))
-        components = dist.MultivariateNormal(self.loc, scale_tril=self.raw.tril(-1) + diagonal.diag_embed())
-        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
-
-
 def over_normal(*transforms: Any) -> Callable[[nn.Module], nn.Module]:
     return lambda e: pv.priors.Flow(pv.priors.StandardNormal(D), list(transforms))
 
@@ -99,21 +85,22 @@ def conditional_vamp(encoder: nn.Module) -> nn.Module:
     return pv.priors.VampPrior(encoder, (bits()[:3], one_hot()[:3]))
 
 
+def exemplars(net: Any = pv.networks.MLP, num_sampled: int | None = None, **options: Any) -> Case:
+    """Six of the training data are exemplars."""
+    x, rows = bits(), torch.arange(0, 18, 3)
+    return Case(vae(lambda e: pv.priors.ExemplarPrior(e, x[rows], rows=rows, num_sampled=num_sampled), net=net), x,
+                options)  # fmt: skip
+
+
 PRIORS: dict[str, Callable[[], Case]] = {
     "standard normal": lambda: Case(vae(), bits()),
     "mixture": lambda: Case(vae(lambda e: pv.priors.NormalMixture(D, 3)), bits()),
     "vamp": lambda: Case(vae(lambda e: pv.priors.VampPrior(e, bits()[:3])), bits()),
     "vamp, full covariance": lambda: Case(
-        pv.VAE(
-            pv.priors.VampPrior(encoder := FullNormal(WIDTH, D), bits()[:3]),
-            conditional(D, pv.families.bernoulli, WIDTH),
-            encoder,
-        ),
-        bits(),
+        vae(lambda e: pv.priors.VampPrior(e, bits()[:3]), posterior=pv.families.full_normal), bits()
     ),
     "vamp, given": lambda: given_vae(conditional_vamp),
     "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
-    "tilted mixture": lambda: Case(vae(lambda e: TiltedMixture()), bits()),
     "autoregressive": lambda: Case(vae(lambda e: one_by_one(pv.networks.MaskedMLP(D, 5, 2 * D))), bits()),
     "autoregressive, given": lambda: given_vae(lambda e: one_by_one(pv.networks.MaskedMLP([D, 3], 5, 2 * D))),
     "affine coupling prior": lambda: Case(vae(over_normal(*pv.flows.affine_coupling(D, 2, hidden=(4,)))), bits()),
@@ -128,23 +115,18 @@ PRIORS: dict[str, Callable[[], Case]] = {
     ),
     "zuko's spline flow as prior": lambda: Case(vae(over_normal(zuko.flows.NSF(D, transforms=1, bins=3))), bits()),
     "Pyro's coupling as prior": lambda: Case(vae(over_normal(T.affine_coupling(D, [4]))), bits()),
+    "mixture of full normals": lambda: Case(vae(lambda e: pv.priors.FullNormalMixture(D, 3)), bits()),
+    "laplace prior": lambda: Case(vae(lambda e: pv.priors.Laplace(D)), bits()),
+    "student t prior": lambda: Case(vae(lambda e: pv.priors.StudentT(D)), bits()),
+    "exemplars": lambda: exemplars(),
+    "exemplars, some": lambda: exemplars(num_sampled=4),
+    "exemplars, path": lambda: exemplars(gradient=path),
+    "exemplars, doubly": lambda: exemplars(gradient=doubly_reparameterised, objective=iwae, num_particles=3),
+    "exemplars, repeated rows": lambda: exemplars(net=RowsOnly, objective=iwae, num_particles=3),
+    "given, mixture": lambda: given_vae(lambda e: conditional(3, pv.families.NormalMixture(2), D)),
 }
 
 # -------------------------------------------------------------------------------------------- likelihoods, posteriors
-
-
-class FullNormal(nn.Module):
-    """A multivariate normal with a covariance from the network."""
-
-    def __init__(self, n: int, width: int) -> None:
-        super().__init__()
-        self.net, self.width = nn.Linear(n, width + width**2), width
-
-    def forward(self, parent: Tensor) -> Any:
-        loc, raw = self.net(parent).split([self.width, self.width**2], -1)
-        raw = raw.unflatten(-1, (self.width, self.width))
-        diagonal = positive(raw.diagonal(dim1=-2, dim2=-1))
-        return dist.MultivariateNormal(loc, scale_tril=raw.tril(-1) + diagonal.diag_embed())
 
 
 def observing(likelihood: Any, x: Callable[[], Tensor]) -> Callable[[], Case]:
@@ -203,11 +185,7 @@ LIKELIHOODS: dict[str, Callable[[], Case]] = {
     "mixed": observing(mixed, table),
     "dequantized": dequantized(num_particles=3),
     "dequantized, variational, path": dequantized(pv.families.laplace, noise=True, gradient=path),
-    "multivariate normal": lambda: Case(
-        pv.VAE(pv.priors.StandardNormal(D), FullNormal(D, WIDTH), conditional(WIDTH, pv.families.normal, D)),
-        reals(),
-        {"max_grad_norm": 1.0},
-    ),
+    "multivariate normal": lambda: Case(vae(likelihood=pv.families.full_normal), reals(), {"max_grad_norm": 1.0}),
     "drawn": lambda: Case(vae(), torch.rand(N, WIDTH), {"draw": torch.bernoulli}),
 }
 
@@ -252,8 +230,17 @@ POSTERIORS: dict[str, Callable[[], Case]] = {
     "gamma posterior": latent(pv.families.Gamma, pv.families.gamma),
     "beta posterior": latent(pv.families.Beta, pv.families.beta),
     "laplace posterior": latent(pv.families.Laplace),
-    "full covariance posterior": lambda: Case(
-        pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), FullNormal(WIDTH, D)), bits()
+    "full covariance posterior": latent(pv.families.FullNormal),
+    "low-rank posterior": latent(lambda: pv.families.LowRankNormal(1)),
+    "mixture posterior": latent(lambda: pv.families.NormalMixture(3)),
+    "mixture posterior, doubly": lambda: Case(
+        vae(VAMP, posterior=pv.families.NormalMixture(2)),
+        bits(),
+        {"gradient": doubly_reparameterised, "objective": iwae, "num_particles": 3},
+    ),
+    "enumerated categorical": latent(pv.families.OneHotCategorical, pv.families.OneHotCategorical()),
+    "relaxed categorical": latent(
+        lambda: pv.families.RelaxedOneHotCategorical(0.3), pv.families.RelaxedOneHotCategorical(0.5)
     ),
     "inverse autoregressive flow": amortised(pv.flows.inverse_autoregressive, 2),
     "inverse autoregressive flow, path": amortised(pv.flows.inverse_autoregressive, gradient=path),
