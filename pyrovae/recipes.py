@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +124,7 @@ class Dense(Recipe):
     prior: nn.Module | PriorRecipe | None = None
     likelihood: Family | None = None
     posterior: Family | None = None
-    network: Callable[..., networks.Network] = networks.GatedMLP
+    network: type[networks.Network] = networks.GatedMLP
     readers: Sequence[nn.Module | None] = ()
 
     def __call__(self, data: Data) -> VAE:
