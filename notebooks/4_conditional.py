@@ -116,7 +116,7 @@ report.conditional_grid(cvae, torch.eye(classes), labels=data.classes)
 
 # %%
 torch.manual_seed(SEED)
-prior = pv.recipes.ConditionalNormal()
+prior = pv.recipes.ConditionalPrior()
 knowing = trained(pv.vae(labelled, latent=LATENT, hidden=HIDDEN, prior=prior), labelled)
 
 # %% [markdown]

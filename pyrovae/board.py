@@ -400,7 +400,7 @@ NETWORKS: dict[str, Part] = {
             nn.Linear(networks.as_shape(in_shapes).numel(), networks.as_shape(out_shape).numel()), in_shapes, out_shape
         ),
         "a torch module of rows, whatever the batch",
-        "",
+        "Paszke et al. 2019",
     ),
     "convolutions": Part(
         lambda in_shapes, out_shape: networks.ConvEncoder(in_shapes, out_shape, channels=(4, 8), hidden=HIDDEN),

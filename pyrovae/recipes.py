@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,13 +71,13 @@ class ConditionalPrior(PriorRecipe):
 
     Args:
         hidden: the MLP's hidden widths.
-        readers: as for ``Dense``.
         family: of the latents; by default a normal with a scale per element.
+        readers: as for ``Dense``.
     """
 
     hidden: Sequence[int] = (64,)
-    readers: Sequence[nn.Module | None] = ()
     family: Family | None = None
+    readers: Sequence[nn.Module | None] = ()
 
     def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
         given = data.train.given
@@ -124,7 +124,7 @@ class Dense(Recipe):
     prior: nn.Module | PriorRecipe | None = None
     likelihood: Family | None = None
     posterior: Family | None = None
-    network: Callable[..., networks.Network] = networks.GatedMLP
+    network: type[networks.Network] = networks.GatedMLP
     readers: Sequence[nn.Module | None] = ()
 
     def __call__(self, data: Data) -> VAE:

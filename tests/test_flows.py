@@ -21,6 +21,7 @@ from torch.distributions import Transform
 
 import pyrovae as pv
 from pyrovae.flows.adapter import ComposedTransform
+from pyrovae.flows.layers import SLOPE
 from pyrovae.flows.transformed import at
 
 INVERTIBLE = {
@@ -125,7 +126,7 @@ def test_a_linear_autoregressive_flow_is_a_normal_with_a_known_covariance(double
     weight, bias = layer.net[0].weight, layer.net[0].bias  # rows: shift and scale of each dimension in turn
     with torch.no_grad():
         weight[1::2] = 0
-    a = bias[1::2] / (1 + (bias[1::2] / math.log(1e-3)).abs())
+    a = bias[1::2] / (1 + (bias[1::2] / math.log(SLOPE)).abs())
     L = (weight * layer.net[0].mask)[0::2] + a.exp().diag()
     expected = dist.MultivariateNormal(bias[0::2], scale_tril=L)
     z = torch.randn(7, 3)

@@ -167,7 +167,7 @@ def test_labels_may_be_given_as_integers_and_with_other_variables(name: str, tmp
     }
     split = dataclasses.replace(data(), **splits)  # type: ignore[arg-type]
     readers = [nn.Embedding(10, 3), None]
-    program = made(name, split, readers=readers, prior=recipes.ConditionalNormal((6,), readers))
+    program = made(name, split, readers=readers, prior=recipes.ConditionalPrior((6,), readers=readers))
     rows = split.validation.x[:4], *(g[:4] for g in split.validation.given)
     assert pv.log_terms(program, *rows, num_particles=2).log_pz.shape == (2, 4)
     pv.save(program, tmp_path / "program.safetensors")
@@ -175,7 +175,7 @@ def test_labels_may_be_given_as_integers_and_with_other_variables(name: str, tmp
     assert torch.equal(pv.encode(again, *rows).mean, pv.encode(program, *rows).mean)
     with pytest.raises(pv.PyrovaeError, match="pseudo-labels are learned real numbers"):
         made(name, split, readers=readers, prior=recipes.Vamp(5))
-    with pytest.raises(pv.PyrovaeError, match="2 readers and 1 parents"):
+    with pytest.raises(pv.PyrovaeError, match="3 readers and 2 parents"):
         made(name, data().conditional(), readers=[None, None])
 
 

@@ -205,7 +205,7 @@ def test_a_conditional_text(reader: nn.Module) -> None:
 def test_recipes_of_texts() -> None:
     conditional = pv.text_vae(
         of_tokens(labels=True), latent=2, width=8, readers=[pv.readings.OneHot(2)],
-        prior=recipes.ConditionalNormal((8,), [pv.readings.OneHot(2)]),
+        prior=recipes.ConditionalPrior((8,), readers=[pv.readings.OneHot(2)]),
     )  # fmt: skip
     x, y = of_tokens(labels=True).test.x, of_tokens(labels=True).test.given[0]
     assert pv.log_terms(conditional, x, y, num_particles=2).log_pz.shape == (2, 20)
@@ -232,7 +232,7 @@ def test_characters_of_shakespeare() -> None:
         pytest.skip(f"tiny_shakespeare is not here: {error}")
     torch.manual_seed(0)
     few = dataclasses.replace(
-        data, train=pv.data.Split(data.train.x[:4000]), validation=pv.data.Split(data.test.x[:200])
+        data, train=pv.data.Split(data.train.x[:2500]), validation=pv.data.Split(data.test.x[:200])
     )
     program = pv.text_vae(few, latent=8, width=64, embedding=16, word_dropout=0.1)
     frequencies = torch.bincount(few.train.x.flatten(), minlength=65) / few.train.x.numel()
@@ -241,6 +241,6 @@ def test_characters_of_shakespeare() -> None:
     assert start == pytest.approx(-entropy, rel=0.05)
     optimizer = lambda p: torch.optim.Adam(p, lr=0.01)  # noqa: E731
     run = pv.fit(program, few, epochs=2, optimizer=optimizer, compile=False, **FIT | {"batch_size": 64})
-    assert run.column("validation")[-1] > -0.85 * entropy
+    assert run.column("validation")[-1] > -0.9 * entropy
     drawn = pv.sample(program, 4)
     assert drawn.shape == (4, 32) and few.support.check(drawn).all()

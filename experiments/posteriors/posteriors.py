@@ -21,8 +21,8 @@ from pyrovae import report
 DATA = ("mnist", "fashion_mnist")
 LATENT, HIDDEN = 40, (300, 300)
 CONTEXT = 100  # numbers from the encoder that condition the flows
-EPOCHS, BATCH, RATE = 20, 256, 3e-3
-WARMUP = 5  # epochs in which the KL's weight rises to 1
+EPOCHS, BATCH, RATE = 10, 256, 3e-3
+WARMUP = 3  # epochs in which the KL's weight rises to 1
 TEST, PARTICLES = 2000, 1000
 SEED = 0
 COMMAND = "OMP_NUM_THREADS=1 python experiments/posteriors/posteriors.py"

@@ -22,6 +22,7 @@ from pyrovae.flows.adapter import (
 from pyrovae.networks import MLP, Constant, Network
 from pyrovae.recorded import Recorded
 
+SLOPE = 1e-3  # the least slope of an elementwise map, the greatest being its inverse; zuko's own has changed
 NEAR = 0.01  # how near the identity a flow starts: the last layer of its networks is made that much smaller
 
 
@@ -73,7 +74,7 @@ class Affine(Recorded, nn.Module):
     shapes = ((), ())
 
     def forward(self, shift: Tensor, raw_scale: Tensor) -> Transform:
-        return MonotonicAffineTransform(shift, raw_scale)
+        return MonotonicAffineTransform(shift, raw_scale, slope=SLOPE)
 
 
 class Spline(Recorded, nn.Module):
@@ -91,7 +92,7 @@ class Spline(Recorded, nn.Module):
         self.shapes, self.bound = ((bins,), (bins,), (bins - 1,)), bound
 
     def forward(self, widths: Tensor, heights: Tensor, slopes: Tensor) -> Transform:
-        return MonotonicRQSTransform(widths, heights, slopes, bound=self.bound)
+        return MonotonicRQSTransform(widths, heights, slopes, bound=self.bound, slope=SLOPE)
 
 
 class Coupling(Layer):
