@@ -239,7 +239,7 @@ def test_the_mean_is_that_of_the_draws(name: str) -> None:
 
 
 def test_a_continuous_bernoulli_has_its_digits_near_one_half() -> None:
-    """Torch's gradient there is off by several per cent of the whole in float32, and its density at high logits."""
+    """Torch's gradient there is off by 0.003 in float32, and its density at logits beyond 16."""
     logits = torch.cat([torch.linspace(-0.6, 0.6, 241), torch.tensor([-200.0, -30.0, 30.0, 200.0])])
     x = torch.tensor([0.0, 0.3, 0.5, 1.0])[:, None]
 

@@ -35,8 +35,8 @@ def log_sinhc(h: Tensor) -> Tensor:
 def log_ndtr(x: Tensor) -> Tensor:
     """log Phi(x), the normal's distribution function, with gradients that are right far out.
 
-    Torch's ``special.log_ndtr`` takes its gradient from the value by an exponential, which is wrong in float32 below
-    -1000, and not finite at some points.
+    Torch's ``special.log_ndtr`` takes its gradient from the value by an exponential, which in float32 is wrong below
+    about -3000, and infinite at some points.
     """
     low = x < -1
     t = torch.where(low, -x, 1.0) * math.sqrt(0.5)
