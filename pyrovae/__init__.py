@@ -5,7 +5,7 @@ from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
 from pyrovae.latent import Activity, activity
-from pyrovae.observations import Dequantized, Observation
+from pyrovae.observations import Dequantized, Missing, Observation
 from pyrovae.parameters import adopt
 from pyrovae.programs import VAE
 from pyrovae.recipes import conv_vae, vae
@@ -25,6 +25,7 @@ __all__ = [
     "Evidence",
     "EvidenceWarning",
     "LogTerms",
+    "Missing",
     "Observation",
     "Product",
     "PyrovaeError",

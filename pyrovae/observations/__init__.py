@@ -10,5 +10,15 @@ and adds what has to be integrated out as a site that model and guide both have.
 
 from pyrovae.observations.base import Observation, auxiliary, observe, propose
 from pyrovae.observations.dequantized import Dequantized
+from pyrovae.observations.missing import Incomplete, Missing, incomplete
 
-__all__ = ["Dequantized", "Observation", "auxiliary", "observe", "propose"]
+__all__ = [
+    "Dequantized",
+    "Incomplete",
+    "Missing",
+    "Observation",
+    "auxiliary",
+    "incomplete",
+    "observe",
+    "propose",
+]
