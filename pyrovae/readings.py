@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.networks import Network
+from pyrovae.observed_values import ValuesAndMask
 from pyrovae.recorded import Recorded
+
+__all__ = ["LogCounts", "OneHot", "ValuesAndMask"]
 
 
 class OneHot(Recorded, nn.Module):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributions import constraints
 
@@ -17,6 +18,8 @@ from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import Family
 from pyrovae.programs import VAE
+
+Observing = Callable[[nn.Module], nn.Module]
 
 
 class PriorRecipe(ABC):
@@ -37,7 +40,8 @@ class Vamp(PriorRecipe):
         split, count = data.train, self.num_pseudo_inputs
         if not split.x.is_floating_point():
             raise PyrovaeError("pseudo-inputs are learned real numbers, and these data are tokens: use another prior")
-        return priors.VampPrior(encoder, (split.x[:count], *(g[:count] for g in split.given)))
+        x = torch.where(data.seen(split.x[:count]), split.x[:count], data.mean)
+        return priors.VampPrior(encoder, (x, *(g[:count] for g in split.given)))
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class Dense(Recipe):
             and with one for each column of a table, which start at the data's spread, categorical for tokens, poisson
             for counts.
         posterior: the encoder's family; by default a normal with a scale per element.
+        observation: wraps the decoder where less is seen than it describes: ``pyrovae.Missing`` for data with missing
+            values (the encoder then reads values and mask), ``functools.partial(pyrovae.Dequantized, num_levels=256)``.
         network: ``networks.GatedMLP`` or ``networks.MLP``.
     """
 
@@ -83,10 +89,11 @@ class Dense(Recipe):
     prior: nn.Module | PriorRecipe | None = None
     likelihood: Family | None = None
     posterior: Family | None = None
+    observation: Observing | None = None
     network: type[networks.MLP] = networks.GatedMLP
 
     def __call__(self, data: Data) -> VAE:
-        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior)
+        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.observation)
         encoder = shapes.reading(self.network(shapes.encoder_in, *self.hidden, shapes.encoder_out))
         decoder = self.network(shapes.decoder_in, *reversed(self.hidden), shapes.decoder_out)
         return shapes.program(self.prior, encoder, decoder)
@@ -100,7 +107,7 @@ class Convolutional(Recipe):
         latent: the dimension of z.
         channels: of the stages, from the image inwards; each stage halves the image.
         hidden: width of the dense layer between the convolutions and z.
-        prior, likelihood, posterior: as for ``Dense``.
+        prior, likelihood, posterior, observation: as for ``Dense``.
     """
 
     latent: int = 40
@@ -109,11 +116,12 @@ class Convolutional(Recipe):
     prior: nn.Module | PriorRecipe | None = None
     likelihood: Family | None = None
     posterior: Family | None = None
+    observation: Observing | None = None
 
     def __call__(self, data: Data) -> VAE:
-        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior)
+        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.observation)
         sizes: dict[str, Any] = {"channels": self.channels, "hidden": self.hidden}
-        encoder = networks.ConvEncoder(shapes.encoder_in, shapes.encoder_out, **sizes)
+        encoder = shapes.reading(networks.ConvEncoder(shapes.encoder_in, shapes.encoder_out, **sizes))
         decoder = networks.ConvDecoder(shapes.decoder_in, shapes.decoder_out, **sizes)
         return shapes.program(self.prior, encoder, decoder)
 
@@ -123,7 +131,7 @@ def vae(data: Data, **options: Any) -> VAE:
 
     Args:
         data: a data set; its event shape, support, mean and ``given`` shape the program.
-        options: those of ``Dense``: latent, hidden, prior, likelihood, posterior, network.
+        options: those of ``Dense``: latent, hidden, prior, likelihood, posterior, observation, network.
 
     Example:
         >>> import pyrovae as pv
@@ -139,7 +147,7 @@ def conv_vae(data: Data, **options: Any) -> VAE:
 
     Args:
         data: as for ``vae``.
-        options: those of ``Convolutional``: latent, channels, hidden, prior, likelihood, posterior.
+        options: those of ``Convolutional``: latent, channels, hidden, prior, likelihood, posterior, observation.
     """
     return Convolutional(**options)(data)
 
@@ -147,23 +155,39 @@ def conv_vae(data: Data, **options: Any) -> VAE:
 class _Shapes:
     """What goes in and out of the networks: k numbers per element, stacked along the first event dimension."""
 
-    def __init__(self, data: Data, latent: int, likelihood: Family | None, posterior: Family | None) -> None:
+    def __init__(
+        self,
+        data: Data,
+        latent: int,
+        likelihood: Family | None,
+        posterior: Family | None,
+        observation: Observing | None,
+    ) -> None:
         if latent < 1:
             raise PyrovaeError(f"the number of latent dimensions must be at least 1; got {latent}")
-        self.data, self.latent = data, latent
+        if data.missing and observation is None:
+            raise PyrovaeError(f"values of {data.name} are missing: say observation=pyrovae.Missing, or impute them")
+        self.data, self.latent, self.observation = data, latent, observation
         self.likelihood = likelihood or _default_likelihood(data)
         self.posterior = posterior or families.normal
         given, event = _given_shapes(data), tuple(data.event_shape)
-        self.encoder_in: list[networks.Shape] = [(*event, data.num_levels) if data.num_levels else event, *given]
+        self.encoder_in: list[networks.Shape] = [self._read(event), *given]
         self.encoder_out = families.out_shape(self.posterior, (latent,))
         self.decoder_in: list[networks.Shape] = [latent, *given]
         self.decoder_out = families.out_shape(self.likelihood, event)
+
+    def _read(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape in which the encoder reads x."""
+        if self.data.num_levels:  # a missing token is one of no level
+            return (*event, self.data.num_levels)
+        return (2 * event[0], *event[1:]) if self.data.missing else event
 
     def reading(self, net: networks.Network) -> nn.Module:
         """The encoder's network, with x read as its kind asks for."""
         if self.data.num_levels:
             return readings.OneHot(net, self.data.num_levels)
-        return readings.LogCounts(net) if self.data.kind == "counts" else net
+        read = readings.LogCounts(net) if self.data.kind == "counts" else net
+        return readings.ValuesAndMask(read) if self.data.missing else read
 
     def program(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: networks.Network) -> VAE:
         """The parts put together, the decoder starting at the training mean."""
@@ -173,7 +197,8 @@ class _Shapes:
         if prior is None:
             prior = priors.StandardNormal(self.latent)
         made = prior if isinstance(prior, nn.Module) else prior(posterior, self.data, self.latent)
-        return VAE(made, Conditional(decoder, self.likelihood), posterior)
+        described: nn.Module = Conditional(decoder, self.likelihood)
+        return VAE(made, described if self.observation is None else self.observation(described), posterior)
 
 
 def _given_shapes(data: Data) -> list[networks.Shape]:
@@ -194,5 +219,5 @@ def _default_likelihood(data: Data) -> Family:
 def _spread(data: Data) -> float:
     """The training data's standard deviation about their mean: the scale of a decoder that says the mean, as it does
     at the start. From 1 a scale of grey values would take thousands of steps down."""
-    variance = (data.train.x - data.mean).square().mean().item()
+    variance = (data.train.x - data.mean).square().nanmean().item()
     return max(math.sqrt(variance), 10 * families.MIN_SCALE)

@@ -26,6 +26,8 @@ from pyrovae.parameters import LocalParameters
 from pyrovae.precision import float64
 
 GREY = "Binarize grey images for a bernoulli likelihood, divide images of 0..255 by 255, or use another family"
+MISSING = "NaN is a missing value: declare such by pyrovae.Missing(decoder), or remove or impute them"
+AGREE = "Model and guide must agree on the shape and support of a latent"
 ENUMERATION = -3  # dim -1 is the data plate, -2 the particles; enumerated values lie further left
 
 
@@ -367,8 +369,13 @@ def _log_prob(site: Any) -> Tensor:
         ) from error
     except ValueError as error:
         reason = str(error).splitlines()[0]
-        advice = GREY if site["is_observed"] else "Model and guide must agree on the shape and support of a latent"
+        advice = _advice(site) if site["is_observed"] else AGREE
         raise PyrovaeError(f"site {name!r} cannot score its value: {reason.rstrip(':. ')}. {advice}") from error
+
+
+def _advice(site: Any) -> str:
+    undeclared = site["value"].isnan().any() and not hasattr(site["fn"], "missing")
+    return MISSING if undeclared else GREY
 
 
 def _sum_out(log_p: dict[str, Tensor], sites: dict[str, Any], latent: list[str]) -> dict[str, Tensor]:

@@ -91,7 +91,8 @@ class Incomplete(TorchDistribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return _InOrMissing(self.base.support, self.sentinel)
+        of: Any = self.base.support
+        return _InOrMissing(of, self.sentinel)
 
     def missing(self, x: Tensor) -> Tensor:
         """Which elements of x are missing, bool, in the shape of x."""

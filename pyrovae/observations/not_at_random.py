@@ -11,10 +11,9 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyrovae.conditional import Conditional
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import inverse_positive, positive
-from pyrovae.observations.base import Observation, auxiliary, example
+from pyrovae.observations.base import Observation, auxiliary
 from pyrovae.observations.missing import Incomplete, elementwise, examples, is_missing
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
@@ -59,16 +58,63 @@ class MissingNotAtRandom(Observation):
 
     def observe(self, name: str, likelihood: Any, x: Tree) -> Tree:
         if x is None:
-            x = pyro.sample(name, likelihood)
-            pyro.sample(f"{name}.seen", self.mask_model(x), infer=_MARK)
-            return x
-        drawn = auxiliary(f"{name}.missing", likelihood)
-        seen = pyro.sample(name, Incomplete(likelihood), obs=x)
-        missing = is_missing(x)
-        pyro.sample(f"{name}.seen", self.mask_model(torch.where(missing, drawn, x)), obs=(~missing).to(x), infer=_MARK)
-        return seen
+            complete = value = pyro.sample(name, likelihood)
+            seen = None
+        else:
+            drawn = auxiliary(f"{name}.missing", likelihood)
+            value = pyro.sample(name, Incomplete(likelihood), obs=x)
+            complete, seen = torch.where(is_missing(x), drawn, x), (~is_missing(x)).to(x)
+        pyro.sample(f"{name}.seen", self.mask_model(complete), obs=seen, infer=_mark())
+        return value
 
     def propose(self, name: str, x: Tree, *parents: Tree) -> None:
         likelihood = self.decoder(*parents)
         _check_drawn(likelihood)
         auxiliary(f"{name}.missing", likelihood)
+
+
+class SelfMasking(Recorded, nn.Module):
+    """P(s_d = 1 | x_d) = sigmoid(a_d - w_d x_d): each element is seen or not by its own value (a learned, w learned).
+
+    Args:
+        shape: of x, an int for columns.
+        sign: 1 where larger values are missing more often (w > 0), -1 where smaller ones are, None where that is to be
+            learned. A sign that is known helps much: without it the data can often be explained either way.
+
+    Ipsen, Mattei & Frellsen 2021.
+    """
+
+    def __init__(self, shape: int | Sequence[int], *, sign: int | None = None) -> None:
+        super().__init__()
+        if sign not in (1, -1, None):
+            raise PyrovaeError(f"sign must be 1 (larger values are missing), -1 (smaller ones) or None; got {sign!r}")
+        size = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.sign = sign
+        self.offset = nn.Parameter(torch.zeros(size))
+        self.raw_weight = nn.Parameter(torch.full(size, inverse_positive(1.0) if sign else 0.0))
+
+    @property
+    def weight(self) -> Tensor:
+        """w: how fast the log-odds of being seen fall as a value grows."""
+        return self.sign * positive(self.raw_weight) if self.sign else self.raw_weight
+
+    def forward(self, x: Tensor) -> TorchDistribution:
+        return dist.Bernoulli(logits=self.offset - self.weight * x).to_event(self.offset.dim())
+
+
+def _mark() -> Any:
+    """A mask is no part of x: figures and ``reconstruct`` leave it out."""
+    return {"auxiliary": True}
+
+
+def _check_drawn(likelihood: Any) -> None:
+    if isinstance(likelihood, dict | tuple | list):
+        raise PyrovaeError(
+            "a mask model reads one tensor, and this decoder gives a tree: put each leaf's own around it"
+        )
+    if not getattr(elementwise(likelihood), "has_rsample", False):
+        raise PyrovaeError(
+            f"missing values of a {type(elementwise(likelihood)).__name__} cannot be drawn with a gradient, which the "
+            "mask model needs: use a reparameterised likelihood such as pyrovae.families.normal, or pyrovae.Missing, "
+            "which takes them as missing at random"
+        )
