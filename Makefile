@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test contracts lint format notebooks clean
+.PHONY: help setup demo test contracts board lint format notebooks clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,9 @@ test: $(VENV)/.installed ## run the tests; PYTEST_ARGS="-m 'not slow'" leaves ou
 
 contracts: $(VENV)/.installed ## compile every case of the contract of the compiled step (half an hour; needs a C++ compiler)
 	$(VENV)/bin/python -m pytest tests/compiled/test_contract.py --inductor-all $(PYTEST_ARGS)
+
+board: $(VENV)/.installed ## train and check every prior x likelihood x posterior of the board; `make test` takes all pairs
+	$(VENV)/bin/python -m pytest tests/board/test_combinations.py --all-triples $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed ## check style, format and types
 	$(VENV)/bin/ruff check .

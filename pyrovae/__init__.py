@@ -1,6 +1,6 @@
 """pyrovae: variational autoencoders as Pyro programs."""
 
-from pyrovae import data, families, gradients, networks, objectives, observations, priors, readings, recipes
+from pyrovae import board, data, families, gradients, networks, objectives, observations, priors, readings, recipes
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
@@ -35,6 +35,7 @@ __all__ = [
     "Site",
     "activity",
     "adopt",
+    "board",
     "compare",
     "conv_vae",
     "data",

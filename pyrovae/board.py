@@ -134,3 +134,21 @@ NETWORKS: dict[str, Part] = {
         "Dauphin et al. 2017",
     ),
 }
+
+SLOTS = {"priors": PRIORS, "likelihoods": LIKELIHOODS, "posteriors": POSTERIORS, "networks": NETWORKS}
+
+
+def markdown() -> str:
+    """The board as a table, generated from the parts themselves."""
+    return "\n\n".join(_section(slot, parts) for slot, parts in SLOTS.items())
+
+
+def _section(slot: str, parts: dict[str, Part]) -> str:
+    networks_ = slot == "networks"
+    head = [slot, "what it computes" if networks_ else "equation", "source"]
+    head += [] if networks_ else ["x" if slot == "likelihoods" else "z", "exact density"]
+    lines = [[*head, "traces"], ["---"] * (len(head) + 1)]
+    for name, part in parts.items():
+        density = [] if networks_ else [part.values, "yes" if part.exact is True else str(part.exact)]
+        lines.append([name, f"`{part.equation}`", part.source, *density, part.eager or "yes"])
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -11,6 +11,7 @@ torch.set_num_threads(1)  # tensors this small gain nothing from more, and on a 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--inductor-all", action="store_true", help="compile every case of the contract (many minutes)")
+    parser.addoption("--all-triples", action="store_true", help="every legal prior x likelihood x posterior (an hour)")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command line: ``pyrovae demo | train | evaluate | sample | reconstruct | report | compare | data``."""
+"""The command line: ``pyrovae demo | train | evaluate | sample | reconstruct | report | compare | data | board``."""
 
 from __future__ import annotations
 

@@ -123,6 +123,7 @@ def _parser() -> _Parser:
     report = command(commands.report, "write a run's report.html", REPORT)
     compare = command(commands.compare, "compare the log-likelihoods of runs, datum by datum", COMPARE)
     data = command(commands.data, "list the data sets, and where they are", DATA)
+    command(commands.board, "list every prior, likelihood, posterior and network, with equation and source")
 
     train.add_argument("config", metavar="CONFIG", help="a YAML file; a run's config.yaml repeats that run")
     for each in (demo, train):

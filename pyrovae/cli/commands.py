@@ -68,6 +68,15 @@ def data(words: Namespace) -> None:
     every() if words.dataset is None else one(words.dataset)
 
 
+def board(words: Namespace) -> None:
+    from pyrovae.board import SLOTS
+    from pyrovae.lines import aligned
+
+    for slot, parts in SLOTS.items():
+        rows = [[name, part.equation, part.source, part.eager and "eager"] for name, part in parts.items()]
+        say("\n".join(aligned([[slot, "", "", ""], *rows])) + "\n")
+
+
 def _stored(words: Namespace) -> Stored:
     from pyrovae.cli.stored import Stored
 
