@@ -1,6 +1,7 @@
 """pyrovae: variational autoencoders as Pyro programs."""
 
 from pyrovae import board, data, families, gradients, networks, objectives, observations, priors, readings, recipes
+from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
@@ -8,7 +9,7 @@ from pyrovae.latent import Activity, activity
 from pyrovae.observations import Dequantized, Missing, MissingNotAtRandom, Observation, SelfMasking
 from pyrovae.parameters import adopt
 from pyrovae.programs import VAE
-from pyrovae.recipes import conv_vae, vae
+from pyrovae.recipes import conv_vae, text_vae, vae
 from pyrovae.sampling import encode, reconstruct, sample
 from pyrovae.saving import load, save
 from pyrovae.terms import LogTerms, Site, log_terms
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VAE",
     "Activity",
+    "Autoregressive",
     "Comparison",
     "Conditional",
     "Dequantized",
@@ -56,5 +58,6 @@ __all__ = [
     "sample",
     "save",
     "schedules",
+    "text_vae",
     "vae",
 ]

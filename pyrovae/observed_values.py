@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from pyrovae import trees
 from pyrovae.observations.missing import is_missing
 from pyrovae.recorded import Recorded
 
 
 class ValuesAndMask(Recorded, nn.Module):
-    """net([x with 0 for what is missing, 1 where x is seen], *others): the two joined along the first event dimension.
+    """A reader: the values of x, with 0 for what is missing, joined with the mask, 1 where x is seen.
 
     Args:
-        net: a network whose first parent has twice the first event dimension of x: (2 D,) for D columns, (2 C, H, W)
-            for images of C channels.
+        reader: of the values, such as ``OneHot(5)`` or ``LogCounts()``; None reads them as they are.
         sentinel: what stands for a missing element of integer x; NaN does in floating-point x.
+        event_dim: of x, 1 for columns, 3 for images. The mask is joined along the first of these: columns (D,) become
+            (2 D,), images (C, H, W) become (2 C, H, W). Where the reader makes a vector of each element, as ``OneHot``
+            does, the vector gets one more entry.
 
     Example:
         >>> import torch, pyrovae as pv
-        >>> net = pv.readings.ValuesAndMask(pv.networks.MLP(2 * 3, 16, 4))
+        >>> pv.readings.ValuesAndMask()(torch.tensor([[0.3, torch.nan]]))
+        tensor([[0.3000, 0.0000, 1.0000, 0.0000]])
+        >>> net = pv.readings.Reading(pv.networks.MLP(2 * 3, 16, 4), pv.readings.ValuesAndMask())
         >>> net(torch.tensor([[0.3, torch.nan, 1.0]])).shape
         torch.Size([1, 4])
     """
 
-    def __init__(self, net: nn.Module, *, sentinel: int | None = None) -> None:
+    def __init__(self, reader: nn.Module | None = None, *, sentinel: int | None = None, event_dim: int = 1) -> None:
         super().__init__()
-        self.net, self.sentinel = net, sentinel
-        if hasattr(net, "out_shape"):
-            self.out_shape = net.out_shape
-        shapes: Any = getattr(net, "in_shapes", ((1,),))
-        self.event_dim = len(shapes[0])
+        self.reader = nn.Identity() if reader is None else reader
+        self.sentinel, self.event_dim = sentinel, event_dim
 
-    def forward(self, x: Tensor, *others: trees.Tree) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         missing = is_missing(x, self.sentinel)
-        read = torch.cat([x.masked_fill(missing, 0), (~missing).to(x)], -self.event_dim)
-        output: Tensor = self.net(read, *others)
-        return output
+        values: Tensor = self.reader(x.masked_fill(missing, 0))
+        if values.dim() == x.dim():
+            return torch.cat([values.masked_fill(missing, 0), (~missing).to(values)], -self.event_dim)
+        missing = missing.unsqueeze(-1)
+        return torch.cat([values.masked_fill(missing, 0), (~missing).to(values)], -1)

@@ -1,56 +1,180 @@
-"""How a network reads data that are no real numbers of moderate size."""
+"""How a network reads what is no vector of real numbers of moderate size: labels, tokens, counts, levels.
+
+A ``Reading`` puts a reader before a network for each of its parents. A reader is any module of one parent, such as::
+
+    Reading(MLP([(64, 65), 10], 300, 80), OneHot(65), OneHot(10))  # q(z | x, y): tokens and a label, one-hot
+    Reading(MLP([40, 8], 300, 784), None, nn.Embedding(10, 8))     # p(x | z, y): z as it is, the label embedded
+    Reading(MLP(784, 300, 80), None, Ignore())                     # q(z | x), though y is given
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution, constraints
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.networks import Network
 from pyrovae.observed_values import ValuesAndMask
 from pyrovae.recorded import Recorded
+from pyrovae.trees import Tree
 
-__all__ = ["LogCounts", "OneHot", "ValuesAndMask"]
+__all__ = ["Ignore", "LogCounts", "OneHot", "Reader", "Reading", "Scaled", "ValuesAndMask"]
 
 
-class OneHot(Recorded, nn.Module):
-    """net(one_hot(x), *others): reads integers x (*batch, T) in 0 .. num_levels - 1 as (*batch, T, num_levels).
+class Reading(Recorded, nn.Module):
+    """net(reader_1(parent_1), reader_2(parent_2), ...).
 
     Args:
-        net: a network whose first parent has the event shape (T, num_levels).
-        num_levels: how many values x takes.
+        net: a network of what the readers make.
+        readers: one per parent, in their order: a module that maps the parent to a tensor, or to a tuple of tensors,
+            each of which is a parent of ``net``; None reads the parent as it is, as are parents beyond the last reader.
+
+    Raises:
+        PyrovaeError: when called, fewer parents than readers; labels or tokens that are no integers, or outside of
+            what their reader takes (looked at while distributions are validated; ``fit`` looks at all data before its
+            first step).
 
     Example:
         >>> import torch, pyrovae as pv
-        >>> net = pv.readings.OneHot(pv.networks.MLP((5, 3), 16, 4), 3)
-        >>> net(torch.tensor([[0, 1, 2, 2, 0]])).shape
-        torch.Size([1, 4])
+        >>> net = pv.readings.Reading(pv.networks.MLP([2, 3], 16, 4), None, torch.nn.Embedding(10, 3))
+        >>> net(torch.randn(5, 2), torch.randint(10, (5,))).shape
+        torch.Size([5, 4])
     """
 
-    def __init__(self, net: Network, num_levels: int) -> None:
+    def __init__(self, net: nn.Module, *readers: nn.Module | None) -> None:
         super().__init__()
-        self.net, self.num_levels, self.out_shape = net, num_levels, net.out_shape
+        self.net = net
+        self.readers = nn.ModuleList(nn.Identity() if reader is None else reader for reader in readers)
 
-    def forward(self, x: Tensor, *others: trees.Tree) -> Tensor:
-        if x.is_floating_point() or x.dtype == torch.bool:
-            raise PyrovaeError(f"OneHot reads integers 0 .. {self.num_levels - 1} and got {x.dtype}: pass x.long()")
-        # Compared and not scattered: no branch, no error on the device, and a value outside gives zeros.
-        levels = torch.arange(self.num_levels, device=x.device)
-        dtype = next(self.net.parameters()).dtype
-        return self.net((x.unsqueeze(-1) == levels).to(dtype), *others)
+    def forward(self, *parents: Tree) -> Tensor:
+        found: Tensor = self.net(*self.read(*parents))
+        return found
+
+    def read(self, *parents: Tree) -> list[Tensor]:
+        """What the network gets."""
+        if len(parents) < len(self.readers):
+            raise PyrovaeError(
+                f"there are {len(self.readers)} readers and {len(parents)} parents: pass every conditioning variable "
+                "(given)"
+            )
+        read = [_read(reader, parent) for reader, parent in zip(self.readers, parents, strict=False)]
+        return trees.leaves([*read, *parents[len(read) :]])
+
+    def batch_shape(self, *parents: Tree) -> Size:
+        """See ``networks.Network.batch_shape``."""
+        shape: Size = self.net.batch_shape(*self.read(*parents))  # type: ignore[operator]
+        return shape
+
+    def start_at(self, params: Tensor) -> None:
+        """See ``networks.Network.start_at``."""
+        self.net.start_at(params)  # type: ignore[operator]
+
+    @property
+    def out_shape(self) -> Any:
+        """The event shape of the network's output."""
+        return self.net.out_shape
+
+    @property
+    def output(self) -> Any:
+        """The network's last layer."""
+        return self.net.output
+
+    @property
+    def causal(self) -> bool:
+        """See ``networks.Network``; readers look at each element by itself."""
+        return getattr(self.net, "causal", False)
 
 
-class LogCounts(Recorded, nn.Module):
-    """net(log(1 + x), *others): reads counts, a few of which may be large; what is negative counts as 0.
+class Reader(Recorded, nn.Module):
+    """Base of the readers here; ``support`` says which values one takes, where it does not take all."""
 
-    Args:
-        net: a network whose first parent has the event shape of x.
-    """
+    support: constraints.Constraint | None = None
 
-    def __init__(self, net: Network) -> None:
+
+class OneHot(Reader):
+    """Integers (*batch, *event) in 0 .. num_levels - 1 as one-hot vectors (*batch, *event, num_levels)."""
+
+    levels: Tensor
+
+    def __init__(self, num_levels: int) -> None:
         super().__init__()
-        self.net, self.out_shape = net, net.out_shape
+        self.support = constraints.integer_interval(0, num_levels - 1)
+        self.register_buffer("levels", torch.arange(float(num_levels)), persistent=False)
 
-    def forward(self, x: Tensor, *others: trees.Tree) -> Tensor:
-        return self.net(x.clamp(min=0).log1p(), *others)
+    def forward(self, x: Tensor) -> Tensor:
+        # Compared and not scattered: no branch, and no error on the device.
+        return (x.unsqueeze(-1) == self.levels).to(self.levels.dtype)
+
+
+class Scaled(Reader):
+    """Levels 0 .. num_levels - 1 of any dtype as x / (num_levels - 1), in [0, 1]: grey values, binary attributes."""
+
+    top: Tensor
+
+    def __init__(self, num_levels: int) -> None:
+        super().__init__()
+        if num_levels < 2:
+            raise PyrovaeError(f"there must be at least two levels; got {num_levels}")
+        self.support = constraints.interval(0, num_levels - 1)
+        self.register_buffer("top", torch.tensor(num_levels - 1.0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / self.top
+
+
+class LogCounts(Reader):
+    """log(1 + x) of counts x, a few of which may be large; what is negative counts as 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(min=0).log1p()
+
+
+class Ignore(Reader):
+    """Nothing of the parent: the network does not depend on it."""
+
+    def forward(self, x: Tree) -> tuple[()]:
+        return ()
+
+
+def takes(reader: nn.Module) -> constraints.Constraint | None:
+    """The values that a reader takes; None where it does not say."""
+    if isinstance(reader, nn.Embedding):
+        return constraints.integer_interval(0, reader.num_embeddings - 1)
+    return getattr(reader, "support", None)
+
+
+def check_values(reader: nn.Module, x: Tensor, name: str = "a parent") -> None:
+    """Raises PyrovaeError where ``x`` holds a value that ``reader`` does not take."""
+    support = takes(reader)
+    if support is not None and not (inside := support.check(x)).all():
+        raise PyrovaeError(
+            f"{name} holds {x[~inside][0].item():g}, and {type(reader).__name__} reads values {_words(support)}: "
+            "labels outside the classes, or levels outside those, that the program was built for"
+        )
+
+
+def shapes_read(readers: Sequence[nn.Module | None], parents: Sequence[Tensor]) -> list[tuple[int, ...]]:
+    """The event shapes of what readers make of parents with a leading data dimension: a network's ``in_shapes``."""
+    read = Reading(nn.Identity(), *readers).read(*(parent[:1] for parent in parents))
+    return [tuple(leaf.shape[1:]) for leaf in read]
+
+
+def _read(reader: nn.Module, parent: Tree) -> Tree:
+    support = takes(reader)
+    if support is None:
+        return reader(parent)
+    if support.is_discrete and (parent.is_floating_point() or parent.dtype == torch.bool):
+        raise PyrovaeError(
+            f"{type(reader).__name__} reads integers {_words(support)} and got {parent.dtype}: pass labels as y.long()"
+        )
+    if Distribution._validate_args:  # as of distributions, so never inside a traced step
+        check_values(reader, parent)
+    return reader(parent.long() if isinstance(reader, nn.Embedding) else parent)
+
+
+def _words(support: Any) -> str:
+    return f"{support.lower_bound} .. {support.upper_bound}"

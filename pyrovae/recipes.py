@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyrovae import families, networks, priors, readings
+from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
@@ -40,21 +41,32 @@ class Vamp(PriorRecipe):
         split, count = data.train, self.num_pseudo_inputs
         if not split.x.is_floating_point():
             raise PyrovaeError("pseudo-inputs are learned real numbers, and these data are tokens: use another prior")
+        if not all(g.is_floating_point() for g in split.given):
+            raise PyrovaeError(
+                "pseudo-labels are learned real numbers: make labels one-hot, as data.conditional() does"
+            )
         x = torch.where(data.seen(split.x[:count]), split.x[:count], data.mean)
         return priors.VampPrior(encoder, (x, *(g[:count] for g in split.given)))
 
 
 @dataclass(frozen=True)
 class ConditionalNormal(PriorRecipe):
-    """A recipe for p(z | given) = Normal(loc(given), scale(given)), by an MLP of the conditioning variables."""
+    """A recipe for p(z | given) = Normal(loc(given), scale(given)), by an MLP of the conditioning variables.
+
+    Args:
+        hidden: the hidden widths.
+        readers: as for ``Dense``.
+    """
 
     hidden: Sequence[int] = (64,)
+    readers: Sequence[nn.Module | None] = ()
 
     def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
-        given = _given_shapes(data)
+        given = data.train.given
         if not given:
             raise PyrovaeError("a conditional prior needs conditioning variables: use data.conditional()")
-        return Conditional(networks.MLP(given, *self.hidden, 2 * latent), families.normal)
+        net = networks.MLP(readings.shapes_read(self.readers, given), *self.hidden, 2 * latent)
+        return Conditional(_reading(net, *self.readers), families.normal)
 
 
 class Recipe(ABC):
@@ -81,7 +93,9 @@ class Dense(Recipe):
         posterior: the encoder's family; by default a normal with a scale per element.
         observation: wraps the decoder where less is seen than it describes: ``pyrovae.Missing`` for data with missing
             values (the encoder then reads values and mask), ``functools.partial(pyrovae.Dequantized, num_levels=256)``.
-        network: ``networks.GatedMLP`` or ``networks.MLP``.
+        network: ``networks.GatedMLP``, ``networks.MLP`` or ``networks.ResidualMLP``.
+        readers: how encoder and decoder read the conditioning variables, one for each: ``torch.nn.Embedding(10, 8)`` or
+            ``readings.OneHot(10)`` for integer labels, which both parts share; without one a variable is read as it is.
     """
 
     latent: int = 40
@@ -90,11 +104,12 @@ class Dense(Recipe):
     likelihood: Family | None = None
     posterior: Family | None = None
     observation: Observing | None = None
-    network: type[networks.MLP] = networks.GatedMLP
+    network: Callable[..., networks.Network] = networks.GatedMLP
+    readers: Sequence[nn.Module | None] = ()
 
     def __call__(self, data: Data) -> VAE:
-        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.observation)
-        encoder = shapes.reading(self.network(shapes.encoder_in, *self.hidden, shapes.encoder_out))
+        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.readers, self.observation)
+        encoder = self.network(shapes.encoder_in, *self.hidden, shapes.encoder_out)
         decoder = self.network(shapes.decoder_in, *reversed(self.hidden), shapes.decoder_out)
         return shapes.program(self.prior, encoder, decoder)
 
@@ -107,7 +122,8 @@ class Convolutional(Recipe):
         latent: the dimension of z.
         channels: of the stages, from the image inwards; each stage halves the image.
         hidden: width of the dense layer between the convolutions and z.
-        prior, likelihood, posterior, observation: as for ``Dense``.
+        prior, likelihood, posterior, observation, readers: as for ``Dense``.
+        blocks: residual blocks in each stage, ``networks.ResidualConvEncoder``; none by default.
     """
 
     latent: int = 40
@@ -117,13 +133,71 @@ class Convolutional(Recipe):
     likelihood: Family | None = None
     posterior: Family | None = None
     observation: Observing | None = None
+    readers: Sequence[nn.Module | None] = ()
+    blocks: int = 0
 
     def __call__(self, data: Data) -> VAE:
-        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.observation)
+        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.readers, self.observation)
         sizes: dict[str, Any] = {"channels": self.channels, "hidden": self.hidden}
-        encoder = shapes.reading(networks.ConvEncoder(shapes.encoder_in, shapes.encoder_out, **sizes))
-        decoder = networks.ConvDecoder(shapes.decoder_in, shapes.decoder_out, **sizes)
-        return shapes.program(self.prior, encoder, decoder)
+        if self.blocks:
+            sizes["blocks"] = self.blocks
+        encoder, decoder = _CONVOLUTIONAL[self.blocks > 0]
+        return shapes.program(
+            self.prior, encoder(shapes.encoder_in, shapes.encoder_out, **sizes),
+            decoder(shapes.decoder_in, shapes.decoder_out, **sizes),
+        )  # fmt: skip
+
+
+_CONVOLUTIONAL = {
+    False: (networks.ConvEncoder, networks.ConvDecoder),
+    True: (networks.ResidualConvEncoder, networks.ResidualConvDecoder),
+}
+
+
+@dataclass(frozen=True)
+class Recurrent(Recipe):
+    """A VAE of texts: p(x | z) = prod_t P(x_t | x_<t, z), with recurrent networks (Bowman et al. 2016).
+
+    The decoder's output bias starts at the frequencies of the tokens.
+
+    Args:
+        latent: the dimension of z.
+        width: of the networks' states.
+        embedding: the dimension of the vectors that tokens become, in encoder and decoder each their own.
+        word_dropout: in training, the share of the tokens before x_t that the decoder is not shown. Without it, or a
+            warm-up of beta, a decoder of texts learns to do without z.
+        prior, posterior, readers: as for ``Dense``.
+    """
+
+    latent: int = 32
+    width: int = 256
+    embedding: int = 64
+    word_dropout: float = 0.0
+    prior: nn.Module | PriorRecipe | None = None
+    posterior: Family | None = None
+    readers: Sequence[nn.Module | None] = ()
+
+    def __call__(self, data: Data) -> VAE:
+        if data.num_levels is None:
+            raise PyrovaeError(
+                f"{data.name} holds {data.kind}, and a recurrent program is of tokens: use recipes.Dense"
+            )
+        levels = nn.Embedding(data.num_levels, self.embedding), nn.Embedding(data.num_levels, self.embedding)
+        shapes = _Shapes(data, self.latent, None, self.posterior, self.readers, reader=levels[0])
+        encoder = networks.RecurrentEncoder(shapes.encoder_in, shapes.encoder_out, width=self.width)
+        decoder = networks.RecurrentDecoder(
+            [shapes.encoder_in[0], *shapes.decoder_in], shapes.decoder_out, width=self.width,
+            word_dropout=self.word_dropout,
+        )  # fmt: skip
+        decoder.start_at(_log_frequencies(data))
+        likelihood = Autoregressive(_reading(decoder, levels[1], None, *self.readers), shapes.likelihood)
+        return shapes.assembled(self.prior, encoder, likelihood)
+
+
+def _log_frequencies(data: Data) -> Tensor:
+    """Of each token, at every step, of the shape of a categorical's logits; what never occurs counts as half a one."""
+    counts = torch.bincount(data.train.x.flatten(), minlength=data.num_levels or 0).clamp(min=0.5)
+    return (counts / counts.sum()).log().repeat_interleave(data.event_shape[0])
 
 
 def vae(data: Data, **options: Any) -> VAE:
@@ -131,7 +205,7 @@ def vae(data: Data, **options: Any) -> VAE:
 
     Args:
         data: a data set; its event shape, support, mean and ``given`` shape the program.
-        options: those of ``Dense``: latent, hidden, prior, likelihood, posterior, observation, network.
+        options: those of ``Dense``: latent, hidden, prior, likelihood, posterior, observation, network, readers.
 
     Example:
         >>> import pyrovae as pv
@@ -147,13 +221,28 @@ def conv_vae(data: Data, **options: Any) -> VAE:
 
     Args:
         data: as for ``vae``.
-        options: those of ``Convolutional``: latent, channels, hidden, prior, likelihood, posterior, observation.
+        options: those of ``Convolutional``: latent, channels, hidden, prior, likelihood, posterior, observation,
+            readers, blocks.
     """
     return Convolutional(**options)(data)
 
 
+def text_vae(data: Data, **options: Any) -> VAE:
+    """A VAE with recurrent networks for ``data``, tokens.
+
+    Args:
+        data: as for ``vae``.
+        options: those of ``Recurrent``: latent, width, embedding, word_dropout, prior, posterior, readers.
+    """
+    return Recurrent(**options)(data)
+
+
 class _Shapes:
-    """What goes in and out of the networks: k numbers per element, stacked along the first event dimension."""
+    """What goes in and out of the networks: k numbers per element, stacked along the first event dimension.
+
+    Args:
+        reader: of x; by default what its kind asks for.
+    """
 
     def __init__(
         self,
@@ -161,48 +250,61 @@ class _Shapes:
         latent: int,
         likelihood: Family | None,
         posterior: Family | None,
-        observation: Observing | None,
+        readers: Sequence[nn.Module | None],
+        observation: Observing | None = None,
+        reader: nn.Module | None = None,
     ) -> None:
         if latent < 1:
             raise PyrovaeError(f"the number of latent dimensions must be at least 1; got {latent}")
         if data.missing and observation is None:
-            raise PyrovaeError(f"values of {data.name} are missing: say observation=pyrovae.Missing, or impute them")
-        self.data, self.latent, self.observation = data, latent, observation
+            raise PyrovaeError(
+                f"values of {data.name} are missing: say observation=pyrovae.Missing (recipes.Dense, "
+                "recipes.Convolutional), or impute them"
+            )
+        self.observation = observation
+        self.data, self.latent, self.readers = data, latent, readers
+        self.reader = reader or _usual_reader(data)
         self.likelihood = likelihood or _default_likelihood(data)
         self.posterior = posterior or families.normal
-        given, event = _given_shapes(data), tuple(data.event_shape)
-        self.encoder_in: list[networks.Shape] = [self._read(event), *given]
+        x, given = data.train.x, data.train.given
+        self.encoder_in: list[networks.Shape] = [*readings.shapes_read([self.reader, *readers], [x, *given])]
         self.encoder_out = families.out_shape(self.posterior, (latent,))
-        self.decoder_in: list[networks.Shape] = [latent, *given]
-        self.decoder_out = families.out_shape(self.likelihood, event)
-
-    def _read(self, event: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape in which the encoder reads x."""
-        if self.data.num_levels:  # a missing token is one of no level
-            return (*event, self.data.num_levels)
-        return (2 * event[0], *event[1:]) if self.data.missing else event
-
-    def reading(self, net: networks.Network) -> nn.Module:
-        """The encoder's network, with x read as its kind asks for."""
-        if self.data.num_levels:
-            return readings.OneHot(net, self.data.num_levels)
-        read = readings.LogCounts(net) if self.data.kind == "counts" else net
-        return readings.ValuesAndMask(read) if self.data.missing else read
+        self.decoder_in: list[networks.Shape] = [latent, *readings.shapes_read(readers, given)]
+        self.decoder_out = families.out_shape(self.likelihood, data.event_shape)
 
     def program(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: networks.Network) -> VAE:
-        """The parts put together, the decoder starting at the training mean."""
+        """The networks made to parts and put together, the decoder starting at the training mean."""
         if isinstance(self.likelihood, Family):  # a plain function does not say where to start
             decoder.start_at(self.likelihood.params_at(self.data.mean))
-        posterior = Conditional(encoder, self.posterior)
+        described = Conditional(_reading(decoder, None, *self.readers), self.likelihood)
+        return self.assembled(prior, encoder, self.observation(described) if self.observation else described)
+
+    def assembled(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: nn.Module) -> VAE:
+        """The program of a decoder and an encoder's network."""
+        posterior = Conditional(_reading(encoder, self.reader, *self.readers), self.posterior)
         if prior is None:
             prior = priors.StandardNormal(self.latent)
         made = prior if isinstance(prior, nn.Module) else prior(posterior, self.data, self.latent)
-        described: nn.Module = Conditional(decoder, self.likelihood)
-        return VAE(made, described if self.observation is None else self.observation(described), posterior)
+        return VAE(made, decoder, posterior)
 
 
-def _given_shapes(data: Data) -> list[networks.Shape]:
-    return [tuple(g.shape[1:]) for g in data.train.given]
+def _reading(net: nn.Module, *readers: nn.Module | None) -> nn.Module:
+    """The network with its readers, where it has any."""
+    return readings.Reading(net, *readers) if any(reader is not None for reader in readers) else net
+
+
+def _usual_reader(data: Data) -> nn.Module | None:
+    of_values = _reader_of_values(data)
+    if not data.missing:
+        return of_values
+    sentinel = -1 if data.num_levels else None
+    return readings.ValuesAndMask(of_values, sentinel=sentinel, event_dim=len(data.event_shape))
+
+
+def _reader_of_values(data: Data) -> nn.Module | None:
+    if data.num_levels:
+        return readings.OneHot(data.num_levels)
+    return readings.LogCounts() if data.kind == "counts" else None
 
 
 def _default_likelihood(data: Data) -> Family:

@@ -41,7 +41,8 @@ class MissingNotAtRandom(Observation):
     Example:
         >>> import torch, pyrovae as pv
         >>> decoder = pv.Conditional(pv.networks.MLP(2, 16, 6), pv.families.normal)
-        >>> encoder = pv.Conditional(pv.readings.ValuesAndMask(pv.networks.MLP(6, 16, 4)), pv.families.normal)
+        >>> net = pv.readings.Reading(pv.networks.MLP(6, 16, 4), pv.readings.ValuesAndMask())
+        >>> encoder = pv.Conditional(net, pv.families.normal)
         >>> observed = pv.MissingNotAtRandom(decoder, pv.SelfMasking(3, sign=1))
         >>> vae = pv.VAE(pv.priors.StandardNormal(2), observed, encoder)
         >>> list(pv.log_terms(vae, torch.tensor([[0.3, 1.2, torch.nan]])).sites)

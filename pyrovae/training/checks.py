@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
-from torch.utils import _pytree as pytree
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.sampling import guided
-from pyrovae.terms import LogTerms
+from pyrovae.readings import Reading, check_values
+from pyrovae.terms import LogTerms, log_terms
 from pyrovae.training.batches import Batch
+from pyrovae.training.missing import announced
 from pyrovae.training.sources import Resident, Source
+from pyrovae.trees import Tree
 from pyrovae.validation import validating
 
 CHUNK = 8192  # rows looked at together
@@ -42,53 +42,59 @@ def check_data(data: Source, missing: Collection[str] = ()) -> None:
 
     Args:
         data: what the program is to be trained or validated on.
-        missing: the leaves of x in which NaN is announced, by names or what these begin with.
+        missing: the leaves of x in which NaN is announced; see ``announced``.
 
     Raises:
         PyrovaeError: with the first index of a bad value, and what would mend it.
     """
     rows = data.rows if isinstance(data, Resident) else data.head(CHUNK)
-    for position, tree in enumerate(rows):
-        for name, leaf in trees.named("x" if position == 0 else f"given[{position - 1}]", tree).items():
-            check_finite(name, leaf, missing=announced(name, missing))
+    for name, leaf in _named(rows).items():
+        check_finite(name, leaf, missing=announced(name, missing))
 
 
-def announced(name: str, missing: Collection[str]) -> bool:
-    """Whether missing values are announced for the leaf ``name``: for it, or for a tree that it belongs to."""
-    return any(name == part or name.startswith(f"{part}.") for part in missing)
-
-
-def check_never_seen(data: Source, missing: Collection[str]) -> None:
-    """Warn of elements of which no value is seen in training; of streamed data nothing is known."""
-    for name, leaf in trees.named("x", data.rows[0]).items() if isinstance(data, Resident) and missing else ():
-        if len(never := leaf.isnan().all(0).nonzero()):
-            warnings.warn(
-                f"{len(never)} of the {leaf[0].numel()} elements of {name} are missing in all training data, the first "
-                f"at {never[0].tolist()}: nothing is learned about them",
-                stacklevel=3,
-            )
-
-
-def check_reads_missing(program: Any, missing: Collection[str], probe: Batch) -> None:
-    """Refuse a program that announces missing values and whose guide gives NaN where all are missing.
+def check_readings(program: nn.Module, data: Source) -> None:
+    """Refuse labels and tokens that their reader does not take; of streamed data only the first rows are looked at.
 
     Raises:
-        PyrovaeError: so it does: it takes NaN for a number.
+        PyrovaeError: with the name of the data, the value, and what the reader takes.
     """
-    if not missing:
-        return
-    x, *given = probe
-    emptied = [
-        torch.full_like(leaf, math.nan) if leaf.is_floating_point() and announced(name, missing) else leaf
-        for name, leaf in trees.named("x", x).items()
-    ]
-    with torch.no_grad(), validating(False):
-        latents = guided(program, pytree.tree_unflatten(emptied, pytree.tree_structure(x)), *given)
-    if any(site["value"].isnan().any() for site in latents.values()):
-        raise PyrovaeError(
-            "the program announces missing values, and its guide gives NaN where x is missing: the encoder must read "
-            "them, as Conditional(pyrovae.readings.ValuesAndMask(net), family) does"
-        )
+    readers = _readers(program, data.probe(2))
+    for batch in _batches(data) if readers else ():
+        leaves = _named(batch)
+        for name, reader in readers:
+            check_values(reader, leaves[name], name)
+
+
+def _readers(program: nn.Module, probe: Batch) -> list[tuple[str, nn.Module]]:
+    """The readers of data, with the name of what each reads: met in a run on ``probe``, known by identity."""
+    names = {id(leaf): name for name, leaf in _named(probe).items()}
+    found: list[tuple[str, nn.Module]] = []
+
+    def note(reading: Any, parents: tuple[Tree, ...]) -> None:
+        pairs = zip(reading.readers, parents, strict=False)
+        found.extend((names[id(parent)], reader) for reader, parent in pairs if id(parent) in names)
+
+    handles = [m.register_forward_pre_hook(note) for m in program.modules() if isinstance(m, Reading)]
+    try:
+        if handles:
+            with torch.no_grad(), validating(True):
+                log_terms(program, *probe)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _named(batch: Iterable[Tree]) -> dict[str, Any]:
+    """The leaves of (x, *given) by name."""
+    named = (trees.named("x" if i == 0 else f"given[{i - 1}]", tree) for i, tree in enumerate(batch))
+    return {name: leaf for leaves in named for name, leaf in leaves.items()}
+
+
+def _batches(data: Source) -> Iterable[Batch]:
+    """All rows, as a step sees them; of streamed data the first."""
+    resident = isinstance(data, Resident)
+    return map(data.observe, data.feeds(CHUNK, shuffle=False)) if resident else [data.probe(CHUNK)]
 
 
 def check_observations(data: Source, terms: LogTerms) -> None:
@@ -97,9 +103,7 @@ def check_observations(data: Source, terms: LogTerms) -> None:
     Raises:
         PyrovaeError: with the name of the site, and what would mend it.
     """
-    resident = isinstance(data, Resident)
-    batches = map(data.observe, data.feeds(CHUNK, shuffle=False)) if resident else [data.probe(CHUNK)]
-    for batch in batches:
+    for batch in _batches(data):
         observed = trees.named("x", batch[0])
         for name, site in terms.observed.items():
             if name in observed and site.p is not None:

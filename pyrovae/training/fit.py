@@ -25,15 +25,10 @@ from pyrovae.parameters import adopt, floating_dtype, frozen
 from pyrovae.precision import bfloat16_layers, float32_matmul
 from pyrovae.randomness import reseed, seeded
 from pyrovae.terms import LogTerms, Terms, log_terms, terms_for
-from pyrovae.training.checks import (
-    check_data,
-    check_modules,
-    check_never_seen,
-    check_observations,
-    check_reads_missing,
-)
+from pyrovae.training.checks import check_data, check_modules, check_observations, check_readings
 from pyrovae.training.device import resolve_device
 from pyrovae.training.held_out import ROWS, HeldOut
+from pyrovae.training.missing import check_missing
 from pyrovae.training.optimizer import GuardedOptimizer, OptimizerFactory
 from pyrovae.training.run import Run, claim, describe, environment
 from pyrovae.training.schedules import Schedule
@@ -153,15 +148,16 @@ def fit(
     with _isolated(seed, target), float32_matmul(target):
         missing = getattr(program, "missing_values", ())
         check_data(train, missing)
-        check_never_seen(train, missing)
         check_modules(program)
         program = _prepared(program, train.probe(2), target)
-        check_reads_missing(program, missing, train.probe(2))
+        check_missing(program, missing, train)
         ends = {name: schedule(epochs, epochs) for name, schedule in (schedules or {}).items()}
         final = {name: torch.tensor(float(end), device=target) for name, end in ends.items()}
+        check_readings(program, train)
         check_observations(train, _probe(program, partial(objective, **final), train.probe(2)))
         if held_out is not None:
             check_data(held_out, missing)
+            check_readings(program, held_out)
             check_observations(held_out, log_terms(program, *held_out.probe(2)))
         guarded = GuardedOptimizer(optimizer, trainable(program), max_grad_norm)  # refuses bad options before the claim
         path = claim(directory)
