@@ -15,19 +15,42 @@ not know whether it serves a vector or an image::
 A ``VectorFamily`` gets the network's whole output and gives a distribution of a whole vector, whose elements need not
 be independent: a full covariance, a flow, a bag of words.
 
+=======================  =====================================================================================
+x                        families
+=======================  =====================================================================================
+bits                     bernoulli
+real numbers             normal, ``FixedScaleNormal``, ``SharedScaleNormal``, laplace,
+                         ``OptimalScaleNormal``, ``StudentT``
+positive numbers         log_normal, gamma
+between 0 and 1          continuous_bernoulli, beta, logit_normal
+grey levels k / (L - 1)  ``DiscretizedLogistic`` and its mixture, ``DiscretizedNormal``, ``CategoricalLevels``;
+                         any density by ``pyrovae.Dequantized``
+angles                   von_mises
+categories               ``Categorical``; ordered ones ``Ordinal``
+counts                   poisson, negative_binomial, zero_inflated_negative_binomial
+bags of words            ``Multinomial``
+tables of all of these   ``Mixed``
+=======================  =====================================================================================
+
 The decoder's family is the likelihood, the encoder's the posterior; ``pyrovae.priors.Learned`` makes a prior of one.
 """
 
+from pyrovae.families.angles import VonMises
+from pyrovae.families.bag_of_words import Multinomial
 from pyrovae.families.base import (
     MIN_RATE,
     MIN_SCALE,
     Family,
     VectorFamily,
+    concentration,
     inverse_positive,
+    inverse_softplus,
+    location,
     num_params,
     out_shape,
     positive,
 )
+from pyrovae.families.counts import NegativeBinomial, ZeroInflatedNegativeBinomial
 from pyrovae.families.elementwise import (
     Bernoulli,
     Categorical,
@@ -36,29 +59,81 @@ from pyrovae.families.elementwise import (
     Poisson,
     SharedScaleNormal,
 )
+from pyrovae.families.half_line import Gamma, LogNormal
+from pyrovae.families.levels import (
+    CategoricalLevels,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    DiscretizedNormal,
+)
+from pyrovae.families.mixed import Mixed
+from pyrovae.families.optimal import OptimalScaleNormal
+from pyrovae.families.ordinal import Ordinal
+from pyrovae.families.real import Laplace, StudentT
+from pyrovae.families.unit_interval import Beta, ContinuousBernoulli, LogitNormal
 from pyrovae.families.vector import OneHotCategorical
 
+# Without parameters of their own, so that one object can serve everywhere.
 bernoulli = Bernoulli()
+beta = Beta()
+continuous_bernoulli = ContinuousBernoulli()
+gamma = Gamma()
+laplace = Laplace()
+log_normal = LogNormal()
+logit_normal = LogitNormal()
+negative_binomial = NegativeBinomial()
 normal = Normal()
 poisson = Poisson()
+von_mises = VonMises()
+zero_inflated_negative_binomial = ZeroInflatedNegativeBinomial()
 
 __all__ = [
     "MIN_RATE",
     "MIN_SCALE",
     "Bernoulli",
+    "Beta",
     "Categorical",
+    "CategoricalLevels",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "DiscretizedNormal",
     "Family",
     "FixedScaleNormal",
+    "Gamma",
+    "Laplace",
+    "LogNormal",
+    "LogitNormal",
+    "Mixed",
+    "Multinomial",
+    "NegativeBinomial",
     "Normal",
     "OneHotCategorical",
+    "OptimalScaleNormal",
+    "Ordinal",
     "Poisson",
     "SharedScaleNormal",
+    "StudentT",
     "VectorFamily",
+    "VonMises",
+    "ZeroInflatedNegativeBinomial",
     "bernoulli",
+    "beta",
+    "concentration",
+    "continuous_bernoulli",
+    "gamma",
     "inverse_positive",
+    "inverse_softplus",
+    "laplace",
+    "location",
+    "log_normal",
+    "logit_normal",
+    "negative_binomial",
     "normal",
     "num_params",
     "out_shape",
     "poisson",
     "positive",
+    "von_mises",
+    "zero_inflated_negative_binomial",
 ]

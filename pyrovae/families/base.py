@@ -13,11 +13,28 @@ from pyrovae.recorded import Recorded
 
 MIN_SCALE = 1e-4  # keeps the density of a normal finite when its network drives the scale to zero
 MIN_RATE = 1e-6  # keeps a count finite in log-density where the network says that it never occurs
+MAX_LOCATION = 1e10  # the gradient of its square, over the square of MIN_SCALE twice, is finite in float32
+MAX_CONCENTRATION = 1e6  # where a beta, gamma or Student-t density has long taken the shape of its limit
 
 
 def positive(raw: Tensor) -> Tensor:
     """A scale from any real number: softplus(raw) + 1e-4, so that no density grows without bound."""
     return nn.functional.softplus(raw) + MIN_SCALE
+
+
+def location(raw: Tensor) -> Tensor:
+    """A location: the number itself, held within +-1e10, so that no square of it overflows."""
+    return raw.clamp(-MAX_LOCATION, MAX_LOCATION)
+
+
+def concentration(raw: Tensor) -> Tensor:
+    """A concentration, shape or count parameter from any real number: ``positive(raw)``, at most 1e6."""
+    return positive(raw).clamp(max=MAX_CONCENTRATION)
+
+
+def inverse_softplus(value: Tensor) -> Tensor:
+    """The number whose softplus is ``value`` > 0."""
+    return value + torch.log(-torch.expm1(-value))
 
 
 def inverse_positive(scale: float) -> float:

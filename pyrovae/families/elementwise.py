@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.families.base import MIN_RATE, MIN_SCALE, Family, inverse_positive, positive
+from pyrovae.families.base import MIN_RATE, MIN_SCALE, Family, inverse_positive, inverse_softplus, location, positive
 
 
 class Bernoulli(Family):
@@ -30,7 +30,7 @@ class Normal(Family):
     num_params = 2
 
     def forward(self, loc: Tensor, raw_scale: Tensor) -> TorchDistribution:
-        return dist.Normal(loc, positive(raw_scale))
+        return dist.Normal(location(loc), positive(raw_scale))
 
 
 class FixedScaleNormal(Family):
@@ -45,7 +45,7 @@ class FixedScaleNormal(Family):
         self.register_buffer("scale", torch.tensor(float(scale)))
 
     def forward(self, loc: Tensor) -> TorchDistribution:
-        return dist.Normal(loc, self.scale)
+        return dist.Normal(location(loc), self.scale)
 
 
 class SharedScaleNormal(Family):
@@ -64,7 +64,7 @@ class SharedScaleNormal(Family):
         self.raw_scale = nn.Parameter(torch.full(tuple(shape), inverse_positive(initial_scale)))
 
     def forward(self, loc: Tensor) -> TorchDistribution:
-        return dist.Normal(loc, positive(self.raw_scale))
+        return dist.Normal(location(loc), positive(self.raw_scale))
 
 
 class Categorical(Family):
@@ -95,5 +95,4 @@ class Poisson(Family):
 
     def params_at(self, mean: Tensor) -> Tensor:
         """The raw number whose softplus is the mean, which is kept above .001."""
-        mean = mean.clamp(min=0.001)
-        return mean + torch.log(-torch.expm1(-mean))
+        return inverse_softplus(mean.clamp(min=0.001))
