@@ -16,6 +16,7 @@ from torch.distributions import constraints
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import supports
 from pyrovae.observations.base import Observation, auxiliary, example
+from pyrovae.observations.missing import Incomplete
 from pyrovae.trees import Tree
 
 
@@ -120,6 +121,8 @@ def _name(distribution: Any) -> str:
 
 def levels(density: Any, noise: Tensor, num_levels: int) -> TorchDistribution:
     """``Levels`` of the elements where the density factorises, so that single ones can be masked; else of the whole."""
+    if isinstance(density, Incomplete):
+        return Incomplete(levels(density.base, noise, num_levels), density.sentinel)
     if isinstance(density, dist.Independent):
         return levels(density.base_dist, noise, num_levels).to_event(density.reinterpreted_batch_ndims)
     return Levels(density, noise, num_levels)

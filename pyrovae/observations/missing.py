@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.util import sum_rightmost
 from torch import Tensor, nn
-from torch.distributions import Independent, constraints, transform_to
+from torch.distributions import Independent, constraints
 
 from pyrovae import trees
 from pyrovae.conditional import Product
@@ -91,8 +91,8 @@ class Incomplete(TorchDistribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        of: Any = self.base.support
-        return _InOrMissing(of, self.sentinel)
+        support: Any = self.base.support
+        return _InOrMissing(support, self.sentinel)
 
     def missing(self, x: Tensor) -> Tensor:
         """Which elements of x are missing, bool, in the shape of x."""
@@ -100,8 +100,8 @@ class Incomplete(TorchDistribution):
 
     def log_prob(self, x: Tensor) -> Tensor:
         # Replaced first: a density outside its support gives NaN gradients even where its value is not used.
-        log_p = self._element.log_prob(filled(x, self._element.support, self.sentinel))
-        return sum_rightmost(log_p.masked_fill(self.missing(x), 0.0), self.event_dim)
+        values = filled(x, self._element.support, self.sentinel)
+        return sum_rightmost(self._element.mask(~self.missing(x)).log_prob(values), self.event_dim)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Incomplete:
         return Incomplete(self.base.expand(batch_shape), self.sentinel)
@@ -129,14 +129,14 @@ class _InOrMissing(constraints.Constraint):
     """The seen elements lie in a support."""
 
     def __init__(self, support: constraints.Constraint, sentinel: int | None) -> None:
-        self.of, self.sentinel = support, sentinel
+        self.base_constraint, self.sentinel = support, sentinel
         self.is_discrete, self.event_dim = support.is_discrete, support.event_dim
 
     def check(self, value: Tensor) -> Tensor:
-        return self.of.check(filled(value, self.of, self.sentinel))
+        return self.base_constraint.check(filled(value, self.base_constraint, self.sentinel))
 
     def __repr__(self) -> str:
-        return f"{self.of}, or missing"
+        return f"{self.base_constraint}, or missing"
 
 
 def is_missing(x: Tensor, sentinel: int | None = None) -> Tensor:
@@ -151,16 +151,21 @@ def filled(x: Tensor, support: constraints.Constraint, sentinel: int | None = No
     return torch.where(is_missing(x, sentinel), _inside(support, torch.zeros_like(x)), x)
 
 
-def _inside(support: constraints.Constraint, zeros: Tensor) -> Tensor:
+def _inside(support: Any, zeros: Tensor) -> Tensor:
     """A point of the support: real 0, positive 1, unit interval 1/2; the least of whole numbers."""
-    if isinstance(support, constraints.independent):
+    if hasattr(support, "base_constraint"):  # of independent elements, of a mixture
         return _inside(support.base_constraint, zeros)
     if isinstance(support, constraints.stack):  # columns of different kinds
         columns = zip(support.cseq, zeros.unbind(support.dim), strict=True)
         return torch.stack([_inside(*column) for column in columns], support.dim)
+    low, high = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
+    if low is None and high is None:
+        return zeros
     if support.is_discrete:
-        return zeros + getattr(support, "lower_bound", getattr(support, "upper_bound", 0))
-    return transform_to(support)(zeros)
+        return zeros + (high if low is None else low)
+    if low is None or high is None:
+        return zeros + (high - 1 if low is None else low + 1)
+    return zeros + (low + high) / 2
 
 
 def elementwise(distribution: Any) -> Any:
@@ -186,12 +191,12 @@ def examples(decoder: nn.Module) -> list[Any]:
     """What the decoder shows before there are data: a distribution for each leaf of x, as far as it shows them.
 
     Raises:
-        PyrovaeError: an observation inside, whose own sites need all of x.
+        PyrovaeError: an observation inside, which has sites of its own.
     """
     if isinstance(decoder, Observation):
         raise PyrovaeError(
-            f"missing values under {type(decoder).__name__} are not integrated out by leaving out factors: its own "
-            "sites need all of x. Declare them on a decoder without it, or impute them before"
+            f"missing values belong to the decoder inside: {type(decoder).__name__}(Missing(decoder)) instead of "
+            f"Missing({type(decoder).__name__}(decoder))"
         )
     if isinstance(decoder, Product):
         return [shown for _, factor in factors(decoder) for shown in examples(factor)]
@@ -214,5 +219,5 @@ def incomplete(decoder: nn.Module, name: str) -> Iterator[str]:
     if isinstance(decoder, Product):
         for key, factor in factors(decoder):
             yield from incomplete(factor, f"{name}.{key}")
-    elif getattr(decoder, "missing_values", False):
-        yield name
+    elif isinstance(decoder, Observation):
+        yield from [name] if decoder.missing_values else incomplete(decoder.decoder, name)

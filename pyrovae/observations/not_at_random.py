@@ -11,12 +11,15 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from pyrovae.conditional import Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import inverse_positive, positive
 from pyrovae.observations.base import Observation, auxiliary
 from pyrovae.observations.missing import Incomplete, elementwise, examples, is_missing
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
+
+TREE = "a mask model reads one tensor, and this decoder gives a tree: wrap the conditional of a leaf"
 
 
 class MissingNotAtRandom(Observation):
@@ -52,6 +55,8 @@ class MissingNotAtRandom(Observation):
     missing_values = True
 
     def __init__(self, decoder: nn.Module, mask_model: nn.Module) -> None:
+        if isinstance(decoder, Product):
+            raise PyrovaeError(TREE)
         for distribution in examples(decoder):
             _check_drawn(distribution)
         super().__init__(decoder)
@@ -110,9 +115,7 @@ def _mark() -> Any:
 
 def _check_drawn(likelihood: Any) -> None:
     if isinstance(likelihood, dict | tuple | list):
-        raise PyrovaeError(
-            "a mask model reads one tensor, and this decoder gives a tree: put each leaf's own around it"
-        )
+        raise PyrovaeError(TREE)
     if not getattr(elementwise(likelihood), "has_rsample", False):
         raise PyrovaeError(
             f"missing values of a {type(elementwise(likelihood)).__name__} cannot be drawn with a gradient, which the "
