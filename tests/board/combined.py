@@ -76,6 +76,7 @@ KINDS: dict[str, Kind] = {
     "reals": Kind(lambda: torch.randn(N, WIDTH), line),
     "counts": Kind(lambda: torch.randint(5, (N, WIDTH)).to(torch.get_default_dtype()), lambda: counted(300)),
     "categories": Kind(lambda: torch.randint(4, (N, WIDTH)).to(torch.get_default_dtype()), lambda: counted(4)),
+    "reals, some missing": Kind(lambda: torch.randn(N, WIDTH).masked_fill(torch.rand(N, WIDTH) < 0.3, torch.nan), line),
     "levels": Kind(lambda: torch.randint(8, (N, WIDTH)) / 7, lambda: listed(torch.arange(8)[:, None] / 7)),
 }
 
@@ -99,12 +100,20 @@ def legal(prior: str, posterior: str) -> bool:
 TRIPLES = [t for t in itertools.product(board.PRIORS, board.LIKELIHOODS, board.POSTERIORS) if legal(t[0], t[2])]
 
 
+def encoder(posterior: str, kind: str) -> nn.Module:
+    """An encoder of the posterior's making, of x of this kind."""
+    make = board.POSTERIORS[posterior].make
+    if "missing" not in kind:
+        return make(WIDTH, LATENT)
+    return pv.readings.Reading(make(2 * WIDTH, LATENT), pv.readings.ValuesAndMask())
+
+
 def program(prior: str, likelihood: str, posterior: str, x: Tensor) -> pv.VAE:
     """The VAE of three parts of the board.
 
     Raises:
         PyrovaeError: where they cannot be combined.
     """
-    encoder: nn.Module = board.POSTERIORS[posterior].make(WIDTH, LATENT)
+    reading = encoder(posterior, board.LIKELIHOODS[likelihood].values)
     decoder = board.LIKELIHOODS[likelihood].make(LATENT, WIDTH)
-    return pv.VAE(board.PRIORS[prior].make(encoder, x, LATENT), decoder, encoder)
+    return pv.VAE(board.PRIORS[prior].make(reading, x, LATENT), decoder, reading)
