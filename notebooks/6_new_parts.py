@@ -133,8 +133,7 @@ class BetaBinomial(pv.families.Family):
     def params_at(self, mean):
         share = (mean / self.total_count).clamp(0.01, 0.99)
         # softplus of it gives a = share and b = 1 - share
-
-    return torch.cat([share, 1 - share]).expm1().log()
+        return torch.cat([share, 1 - share]).expm1().log()
 
 
 # %% [markdown]

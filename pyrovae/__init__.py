@@ -1,6 +1,18 @@
 """pyrovae: variational autoencoders as Pyro programs."""
 
-from pyrovae import board, data, families, gradients, networks, objectives, observations, priors, readings, recipes
+from pyrovae import (
+    board,
+    data,
+    families,
+    flows,
+    gradients,
+    networks,
+    objectives,
+    observations,
+    priors,
+    readings,
+    recipes,
+)
 from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
@@ -44,6 +56,7 @@ __all__ = [
     "encode",
     "families",
     "fit",
+    "flows",
     "gradients",
     "load",
     "log_marginal",

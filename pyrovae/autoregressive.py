@@ -46,7 +46,7 @@ class Autoregressive(Conditional):
                 f"{type(net).__name__} does not say that its numbers for an element depend on earlier ones only: use "
                 "networks.MaskedMLP or networks.RecurrentDecoder, or a Network of your own with causal = True"
             )
-        factors = self._distribution(self._split(self._zeros(), 0))
+        factors = self._distribution(self._zeros(), 0)
         if factors.event_dim:
             raise PyrovaeError(f"{family!r} describes several elements at once: a factor is of one element alone")
         self._event_shape = factors.batch_shape
@@ -70,7 +70,8 @@ class Autoregressive(Conditional):
 
     def _zeros(self) -> Tensor:
         like = next(self.parameters(), torch.empty(0))  # its dtype and device
-        return like.new_zeros(self.net.out_shape)
+        shape: Any = self.net.out_shape
+        return like.new_zeros(shape)
 
     def _start(self) -> Tensor:
         """What stands for x before anything is drawn; no factor sees more of it than was drawn."""

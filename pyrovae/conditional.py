@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.families import num_params
+from pyrovae.families import Categorical, num_params
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
 
@@ -53,7 +53,7 @@ class Conditional(Recorded, nn.Module):
 
     def _of(self, params: Tensor) -> TorchDistribution:
         lead = params.dim() - self.event_dim
-        distribution = self._distribution(self._split(params, lead))
+        distribution = self._distribution(params, lead)
         extra = len(distribution.batch_shape) - lead
         if extra < 0:
             raise PyrovaeError(
@@ -62,25 +62,23 @@ class Conditional(Recorded, nn.Module):
             )
         return distribution.to_event(extra) if extra else distribution
 
-    def _distribution(self, params: Sequence[Tensor]) -> TorchDistribution:
-        try:
-            return self.family(*params)
-        except TypeError as error:
-            raise PyrovaeError(
-                f"the family cannot be called with {len(params)} parameter(s) per element: {error}. A family that "
-                "wants more than one says so: family.num_params = 2"
-            ) from error
-
-    def _split(self, params: Tensor, dim: int) -> Sequence[Tensor]:
+    def _distribution(self, params: Tensor, dim: int) -> TorchDistribution:
+        """The family's, of numbers whose first event dimension is ``dim``."""
         count = num_params(self.family)
-        if count == 1:
-            return (params,)
-        if params.shape[dim] % count:
+        if count > 1 and params.shape[dim] % count:
             raise PyrovaeError(
                 f"{type(self.family).__name__} wants {count} numbers per element, stacked along the first event "
                 f"dimension; the network gives {params.shape[dim]}, which {count} does not divide"
             )
-        return params.chunk(count, dim)
+        if isinstance(self.family, Categorical):  # whose many numbers would be taken apart and put together again
+            return self.family.of(params.unflatten(dim, (count, -1)).movedim(dim, -1))
+        try:
+            return self.family(*(params.chunk(count, dim) if count > 1 else (params,)))
+        except TypeError as error:
+            raise PyrovaeError(
+                f"the family cannot be called with {count} parameter(s) per element: {error}. A family that wants more "
+                "than one says so: family.num_params = 2"
+            ) from error
 
 
 class Product(Recorded, nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import Any
 
@@ -15,6 +15,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.distributions import Transform, transform_to
+from torch.distributions.transforms import _InverseTransform
 
 from pyrovae.errors import PyrovaeError
 
@@ -202,10 +203,14 @@ def floating_dtype(program: Any) -> torch.dtype:
 
 
 def forget(program: Any) -> None:
-    """Empty the caches of the program's flows, whose last batch would keep its graph alive and forbid a deepcopy."""
-    modules = program.modules() if isinstance(program, nn.Module) else ()
-    for flow in (module for module in modules if isinstance(module, Transform)):
-        for name in [name for name in vars(flow) if name.startswith("_cached_")]:
+    """Empty the caches of the flows in a program, or of one transform.
+
+    What they hold of their last batch would keep its graph alive, and forbid a deepcopy.
+    """
+    holder = program.inv if isinstance(program, _InverseTransform) else program  # an inverse has no cache of its own
+    parts = holder.modules() if isinstance(holder, nn.Module) else (holder,)
+    for flow in (part for part in parts if isinstance(part, Transform)):
+        for name in [name for name in vars(flow) if name.startswith("_cache") and name != "_cache_size"]:
             setattr(flow, name, (None, None) if name == "_cached_x_y" else None)
 
 
@@ -213,7 +218,8 @@ def forget(program: Any) -> None:
 def frozen(program: Any) -> Iterator[torch.device]:
     """``program`` in evaluation mode without gradients, its modes put back afterwards; yields its device.
 
-    ``no_grad`` and not ``inference_mode``, in which a program could not take gradients inside itself.
+    ``no_grad`` and not ``inference_mode``, in which a program could not take gradients inside itself. No weight changes
+    in here, so a module may compute once what depends on the weights alone: in its context manager ``settled()``.
     """
     modules = list(program.modules()) if isinstance(program, nn.Module) else []
     training = [module.training for module in modules]
@@ -221,7 +227,10 @@ def frozen(program: Any) -> Iterator[torch.device]:
     try:
         for module in modules:
             module.training = False
-        with torch.no_grad():
+        with torch.no_grad(), ExitStack() as stack:
+            for module in modules:
+                if settled := getattr(module, "settled", None):
+                    stack.enter_context(settled())
             yield torch.device("cpu") if parameter is None else parameter.device
     finally:
         for module, mode in zip(modules, training, strict=True):

@@ -18,11 +18,10 @@ from torch.distributions import Distribution, constraints
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.observed_values import ValuesAndMask
+from pyrovae.networks import Shape
+from pyrovae.observed_values import ValuesAndMask as ValuesAndMask
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
-
-__all__ = ["Ignore", "LogCounts", "OneHot", "Reader", "Reading", "Scaled", "ValuesAndMask"]
 
 
 class Reading(Recorded, nn.Module):
@@ -34,9 +33,8 @@ class Reading(Recorded, nn.Module):
             each of which is a parent of ``net``; None reads the parent as it is, as are parents beyond the last reader.
 
     Raises:
-        PyrovaeError: when called, fewer parents than readers; labels or tokens that are no integers, or outside of
-            what their reader takes (looked at while distributions are validated; ``fit`` looks at all data before its
-            first step).
+        PyrovaeError: when called, fewer parents than readers; labels or tokens outside of what their reader takes
+            (looked at while distributions are validated; ``fit`` looks at all data before its first step).
 
     Example:
         >>> import torch, pyrovae as pv
@@ -96,7 +94,7 @@ class Reader(Recorded, nn.Module):
 
 
 class OneHot(Reader):
-    """Integers (*batch, *event) in 0 .. num_levels - 1 as one-hot vectors (*batch, *event, num_levels)."""
+    """Whole numbers 0 .. num_levels - 1 of any dtype, (*batch, *event), as one-hot, (*batch, *event, num_levels)."""
 
     levels: Tensor
 
@@ -133,6 +131,13 @@ class LogCounts(Reader):
         return x.clamp(min=0).log1p()
 
 
+class Exp(Reader):
+    """exp(z), of logarithms z: the point of the simplex whose logarithm a relaxed categorical gives."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.exp()
+
+
 class Ignore(Reader):
     """Nothing of the parent: the network does not depend on it."""
 
@@ -150,14 +155,17 @@ def takes(reader: nn.Module) -> constraints.Constraint | None:
 def check_values(reader: nn.Module, x: Tensor, name: str = "a parent") -> None:
     """Raises PyrovaeError where ``x`` holds a value that ``reader`` does not take."""
     support = takes(reader)
-    if support is not None and not (inside := support.check(x)).all():
+    if support is None:
+        return
+    inside = support.check(x.long() if x.dtype == torch.bool else x)
+    if not inside.all():
         raise PyrovaeError(
             f"{name} holds {x[~inside][0].item():g}, and {type(reader).__name__} reads values {_words(support)}: "
             "labels outside the classes, or levels outside those, that the program was built for"
         )
 
 
-def shapes_read(readers: Sequence[nn.Module | None], parents: Sequence[Tensor]) -> list[tuple[int, ...]]:
+def shapes_read(readers: Sequence[nn.Module | None], parents: Sequence[Tensor]) -> list[Shape]:
     """The event shapes of what readers make of parents with a leading data dimension: a network's ``in_shapes``."""
     read = Reading(nn.Identity(), *readers).read(*(parent[:1] for parent in parents))
     return [tuple(leaf.shape[1:]) for leaf in read]
@@ -167,10 +175,6 @@ def _read(reader: nn.Module, parent: Tree) -> Tree:
     support = takes(reader)
     if support is None:
         return reader(parent)
-    if support.is_discrete and (parent.is_floating_point() or parent.dtype == torch.bool):
-        raise PyrovaeError(
-            f"{type(reader).__name__} reads integers {_words(support)} and got {parent.dtype}: pass labels as y.long()"
-        )
     if Distribution._validate_args:  # as of distributions, so never inside a traced step
         check_values(reader, parent)
     return reader(parent.long() if isinstance(reader, nn.Embedding) else parent)

@@ -50,23 +50,49 @@ class Vamp(PriorRecipe):
 
 
 @dataclass(frozen=True)
-class ConditionalNormal(PriorRecipe):
-    """A recipe for p(z | given) = Normal(loc(given), scale(given)), by an MLP of the conditioning variables.
+class Exemplar(PriorRecipe):
+    """A recipe for ``priors.ExemplarPrior``: the exemplars are the first training data.
 
     Args:
-        hidden: the hidden widths.
+        num_exemplars: at most; K.
+        num_sampled: how many of them a training step takes; by default all.
+    """
+
+    num_exemplars: int = 500
+    num_sampled: int | None = None
+
+    def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
+        split, count = data.train, self.num_exemplars
+        return priors.ExemplarPrior(
+            encoder, (split.x[:count], *(g[:count] for g in split.given)), num_sampled=self.num_sampled
+        )
+
+
+@dataclass(frozen=True)
+class ConditionalPrior(PriorRecipe):
+    """A recipe for p(z | given) = family(net(given)), by an MLP of the conditioning variables.
+
+    Args:
+        hidden: the MLP's hidden widths.
+        family: of the latents; by default a normal with a scale per element.
         readers: as for ``Dense``.
     """
 
     hidden: Sequence[int] = (64,)
+    family: Family | None = None
     readers: Sequence[nn.Module | None] = ()
 
     def __call__(self, encoder: Conditional, data: Data, latent: int) -> nn.Module:
         given = data.train.given
         if not given:
             raise PyrovaeError("a conditional prior needs conditioning variables: use data.conditional()")
-        net = networks.MLP(readings.shapes_read(self.readers, given), *self.hidden, 2 * latent)
-        return Conditional(_reading(net, *self.readers), families.normal)
+        family = self.family or families.normal
+        net = networks.MLP(
+            readings.shapes_read(self.readers, given), *self.hidden, families.out_shape(family, (latent,))
+        )
+        if isinstance(family, Family):
+            net.start_at(family.standard((latent,)))
+        return Conditional(_reading(net, *self.readers), family)
 
 
 class Recipe(ABC):
@@ -190,7 +216,9 @@ class Recurrent(Recipe):
             word_dropout=self.word_dropout,
         )  # fmt: skip
         decoder.start_at(_log_frequencies(data))
-        likelihood = Autoregressive(_reading(decoder, levels[1], None, *self.readers), shapes.likelihood)
+        likelihood = Autoregressive(
+            _reading(decoder, levels[1], shapes.latent_reader, *self.readers), shapes.likelihood
+        )
         return shapes.assembled(self.prior, encoder, likelihood)
 
 
@@ -266,8 +294,10 @@ class _Shapes:
         self.reader = reader or _usual_reader(data)
         self.likelihood = likelihood or _default_likelihood(data)
         self.posterior = posterior or families.normal
+        relaxed = isinstance(self.posterior, families.RelaxedOneHotCategorical)
+        self.latent_reader = readings.Exp() if relaxed else None  # how the decoder reads z
         x, given = data.train.x, data.train.given
-        self.encoder_in: list[networks.Shape] = [*readings.shapes_read([self.reader, *readers], [x, *given])]
+        self.encoder_in = readings.shapes_read([self.reader, *readers], [x, *given])
         self.encoder_out = families.out_shape(self.posterior, (latent,))
         self.decoder_in: list[networks.Shape] = [latent, *readings.shapes_read(readers, given)]
         self.decoder_out = families.out_shape(self.likelihood, data.event_shape)
@@ -276,7 +306,7 @@ class _Shapes:
         """The networks made to parts and put together, the decoder starting at the training mean."""
         if isinstance(self.likelihood, Family):  # a plain function does not say where to start
             decoder.start_at(self.likelihood.params_at(self.data.mean))
-        described = Conditional(_reading(decoder, None, *self.readers), self.likelihood)
+        described = Conditional(_reading(decoder, self.latent_reader, *self.readers), self.likelihood)
         return self.assembled(prior, encoder, self.observation(described) if self.observation else described)
 
     def assembled(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: nn.Module) -> VAE:

@@ -20,14 +20,12 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyrovae import trees
+from pyrovae import rows, trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.families.supports import outside
 from pyrovae.parameters import LocalParameters
 from pyrovae.precision import float64
 
-GREY = "Binarize grey images for a bernoulli likelihood, divide images of 0..255 by 255, or use another family"
-MISSING = "NaN is a missing value: declare such by pyrovae.Missing(decoder), or remove or impute them"
-AGREE = "Model and guide must agree on the shape and support of a latent"
 ENUMERATION = -3  # dim -1 is the data plate, -2 the particles; enumerated values lie further left
 
 
@@ -149,7 +147,8 @@ def log_terms(
 def repeated_log_terms(program: Program, x: trees.Tree, *given: trees.Tree, num_particles: int = 1) -> LogTerms:
     """``log_terms`` for programs whose networks cannot take a particle dimension: runs on num_particles * N rows."""
     repeated = [trees.repeat(tree, num_particles) for tree in (x, *given)]
-    terms = log_terms(program, *repeated)
+    with rows.repeated(num_particles):
+        terms = log_terms(program, *repeated)
     size = trees.num_data(x, *given)
 
     def fold(tensor: Tensor) -> Tensor:  # (*enumerated, 1, S * N) to (*enumerated, S, N)
@@ -368,14 +367,17 @@ def _log_prob(site: Any) -> Tensor:
             "transform, or the plain gradient"
         ) from error
     except ValueError as error:
-        reason = str(error).splitlines()[0]
-        advice = _advice(site) if site["is_observed"] else AGREE
-        raise PyrovaeError(f"site {name!r} cannot score its value: {reason.rstrip(':. ')}. {advice}") from error
+        raise PyrovaeError(_misfit(name, site, error)) from error
 
 
-def _advice(site: Any) -> str:
-    undeclared = site["value"].isnan().any() and not hasattr(site["fn"], "missing")
-    return MISSING if undeclared else GREY
+def _misfit(name: str, site: Any, error: ValueError) -> str:
+    """What Pyro's validation found, in words of the data where x lies outside its support."""
+    text = outside(f"site {name!r}", site["value"], site["fn"].support) if site["is_observed"] else None
+    reason = str(error).splitlines()[0].rstrip(":. ")
+    return text or (
+        f"site {name!r} cannot score its value: {reason}. The model, its guide and the data must agree on the shape "
+        "and the support of what is scored"
+    )
 
 
 def _sum_out(log_p: dict[str, Tensor], sites: dict[str, Any], latent: list[str]) -> dict[str, Tensor]:

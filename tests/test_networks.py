@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyro.distributions as dist
@@ -14,12 +15,37 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae import families, networks
 from pyrovae.families import MIN_SCALE, inverse_positive, positive
-from pyrovae.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP
+from pyrovae.networks import (
+    MLP,
+    BatchFree,
+    ConvDecoder,
+    ConvEncoder,
+    GatedMLP,
+    MaskedMLP,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    ResidualConvDecoder,
+    ResidualConvEncoder,
+    ResidualMLP,
+)
 
 BATCHES = [(), (1,), (4,), (3, 4), (2, 3, 4)]
 SMALL: dict[str, Any] = {"channels": (3, 5), "hidden": 7}
 
 # ------------------------------------------------------------------------------------------------------- batches
+
+
+class Rows(nn.Module):
+    """Of an image and a vector; takes rows alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.linear = nn.Conv2d(2, 3, 3), nn.Linear(3 * 3 * 5 + 3, 4)
+
+    def forward(self, image: Tensor, y: Tensor) -> Tensor:
+        assert image.dim() == 4 and y.dim() == 2
+        return self.linear(torch.cat([self.convolution(image).flatten(1), y], 1))
+
 
 NETWORKS: dict[str, tuple[Callable[[], networks.Network], list[tuple[int, ...]], tuple[int, ...]]] = {
     "MLP": (lambda: MLP(6, 7, 8, 4), [(6,)], (4,)),
@@ -31,6 +57,14 @@ NETWORKS: dict[str, tuple[Callable[[], networks.Network], list[tuple[int, ...]],
     "conditional encoder": (lambda: ConvEncoder([(2, 5, 7), 3], (2, 2), **SMALL), [(2, 5, 7), (3,)], (2, 2)),
     "decoder": (lambda: ConvDecoder(4, (2, 5, 7), **SMALL), [(4,)], (2, 5, 7)),
     "conditional decoder": (lambda: ConvDecoder([4, 3], (2, 5, 7), **SMALL), [(4,), (3,)], (2, 5, 7)),
+    "residual": (lambda: ResidualMLP([6, 2], 7, 7, 9, (1, 4)), [(6,), (2,)], (1, 4)),
+    "residual, no hidden layer": (lambda: ResidualMLP(6, 4), [(6,)], (4,)),
+    "residual encoder": (lambda: ResidualConvEncoder([(2, 5, 7), 3], 4, **SMALL), [(2, 5, 7), (3,)], (4,)),
+    "residual decoder": (lambda: ResidualConvDecoder([4, 3], (2, 5, 7), **SMALL), [(4,), (3,)], (2, 5, 7)),
+    "masked": (lambda: MaskedMLP([6, 2], 20, 20, 18), [(6,), (2,)], (18,)),
+    "recurrent encoder": (lambda: RecurrentEncoder([(5, 3), 2], 4, width=6), [(5, 3), (2,)], (4,)),
+    "recurrent decoder": (lambda: RecurrentDecoder([(5, 3), 2, 1], 10, width=6), [(5, 3), (2,), (1,)], (10,)),
+    "any module": (lambda: BatchFree(Rows(), [(2, 5, 7), 3], (2, 2)), [(2, 5, 7), (3,)], (2, 2)),
 }
 each_network = pytest.mark.parametrize("name", NETWORKS)
 
@@ -51,7 +85,10 @@ def test_any_batch_shape(name: str, batch: tuple[int, ...]) -> None:
     torch.testing.assert_close(found, one_by_one.reshape(*batch, *out), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["parents", "gated", "conditional encoder", "conditional decoder"])
+SEVERAL = [name for name, (_, shapes, _) in NETWORKS.items() if len(shapes) > 1]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
 def test_parents_broadcast(name: str) -> None:
     """A batch (S, N) of latents beside conditioning variables of batch (N,), and the other way round."""
     torch.manual_seed(0)
@@ -74,6 +111,7 @@ def test_every_parameter_matters(name: str) -> None:
     net = make()
     parents = [torch.randn(20, *shape).requires_grad_() for shape in shapes]
     net(*parents).square().sum().backward()
+    assert net.batch_shape(*parents) == (20,)
     assert all(p.grad is not None and p.grad.any() for p in net.parameters())
     assert all(p.grad is not None and p.grad.any() for p in parents)
 
@@ -81,9 +119,120 @@ def test_every_parameter_matters(name: str) -> None:
 @pytest.mark.parametrize("channels", [(3,), (3, 5), (2, 3, 4)], ids=str)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 8, 8), (3, 7, 7), (2, 5, 9), (1, 13, 4), (4, 28, 28)], ids=str)
 def test_any_size_of_image(shape: tuple[int, ...], channels: tuple[int, ...]) -> None:
-    encoder = ConvEncoder(shape, 4, channels=channels, hidden=6)
-    decoder = ConvDecoder(4, shape, channels=channels, hidden=6)
-    assert decoder(encoder(torch.randn(2, *shape))).shape == (2, *shape)
+    for encode, decode in ((ConvEncoder, ConvDecoder), (ResidualConvEncoder, ResidualConvDecoder)):
+        encoder = encode(shape, 4, channels=channels, hidden=6)
+        decoder = decode(4, shape, channels=channels, hidden=6)
+        assert decoder(encoder(torch.randn(2, *shape))).shape == (2, *shape)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64)], ids=str)
+def test_residual_convolutions_of_images_of_usual_sizes(shape: tuple[int, ...]) -> None:
+    """They train in a VAE, and a row's terms depend on that row alone."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"channels": (8, 16, 16), "hidden": 16, "blocks": 2}
+    encoder = pv.Conditional(ResidualConvEncoder(shape, 6, **sizes), families.normal)
+    decoder = pv.Conditional(ResidualConvDecoder(3, shape, **sizes), families.bernoulli)
+    program = pv.VAE(pv.priors.StandardNormal(3), decoder, encoder)
+    x = torch.rand(4, *shape).round()
+    run = pv.fit(program, x, epochs=2, batch_size=2, progress=False, device="cpu", compile=False)
+    assert run.history[1]["objective"] > run.history[0]["objective"]
+    with torch.no_grad():
+        alone, together = pv.encode(program, x[:1]).mean, pv.encode(program, x).mean[:1]
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [2, 30])
+def test_residual_networks_start_near_their_skips(depth: int) -> None:
+    """So what reaches the last layer is what the first gave, at any depth, and so are its gradients."""
+    torch.manual_seed(0)
+    net = ResidualMLP(6, *[64] * depth, 4)
+    first = net.first(torch.randn(200, 6)).detach().requires_grad_()
+    last = net.blocks(first)
+    (gradient,) = torch.autograd.grad(last.sum(), first)
+    assert (last - first).norm() < 0.1 * math.sqrt(depth) * first.norm()
+    assert (gradient - 1).norm() < 0.1 * math.sqrt(depth) * math.sqrt(gradient.numel())
+    stage = ResidualConvEncoder((1, 8, 8), 4, channels=(16,), blocks=depth).convolutions[0]
+    image = stage[0](torch.randn(5, 1, 8, 8))
+    assert (stage[1:-1](image) - image).norm() < 0.1 * math.sqrt(depth) * image.norm()
+
+
+def test_a_block() -> None:
+    net = ResidualMLP(6, 5, 8, 3)
+    x = torch.randn(4, 6)
+    h = net.first(x)
+    for block in net.blocks:
+        norm, _, one, _, two = block.branch
+        skip = h if isinstance(block.skip, nn.Identity) else block.skip(h)
+        h = skip + two(nn.functional.silu(one(nn.functional.silu(norm(h)))))
+    assert [type(block.skip) for block in net.blocks] == [nn.Identity, nn.Linear]
+    torch.testing.assert_close(net(x), net.output(nn.functional.silu(net.last[0](h))))
+
+
+# ------------------------------------------------------------------------------------------------- any module
+
+
+class Normalised(nn.Module):
+    """A small backbone of a foreign kind, with batch normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(1, 2, 3, stride=2), nn.BatchNorm2d(2)
+        self.head = nn.Linear(2 * 3 * 3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.convolution(x)).relu().flatten(1))
+
+
+def on_backbone(backbone: nn.Module, shape: tuple[int, ...] = (1, 8, 8)) -> pv.VAE:
+    encoder = pv.Conditional(BatchFree(backbone, shape, 4), families.normal)
+    return pv.VAE(pv.priors.StandardNormal(2), pv.Conditional(MLP(2, shape), families.bernoulli), encoder)
+
+
+def test_batch_normalisation_is_refused_unless_frozen() -> None:
+    program, x = on_backbone(Normalised()), torch.rand(12, 1, 8, 8).round()
+    options: dict[str, Any] = {"epochs": 1, "device": "cpu", "progress": False, "num_particles": 2}
+    with pytest.raises(pv.PyrovaeError, match=r"encoder\.net\.module\.norm is a batch normalisation.*\.eval\(\)"):
+        pv.fit(program, x, **options)
+    program.encoder.net.module.norm.eval()
+    mean = program.encoder.net.module.norm.running_mean.clone()
+    pv.fit(program, x, **options)
+    assert torch.equal(program.encoder.net.module.norm.running_mean, mean)
+
+
+def test_a_torchvision_backbone(tmp_path: Path) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    backbone = torchvision.models.shufflenet_v2_x0_5(weights=None, num_classes=4).eval()
+    program, x = on_backbone(backbone, (3, 32, 32)), torch.rand(2, 3, 32, 32).round()
+    assert pv.log_terms(program, x, num_particles=3).log_px_z.shape == (3, 2)
+    pv.fit(program, x, epochs=1, device="cpu", progress=False, compile=False)
+    pv.save(program, tmp_path / "program.safetensors")
+    with pytest.raises(pv.PyrovaeError, match=r"build it and pass load\(path, program=\.\.\.\)"):
+        pv.load(tmp_path / "program.safetensors")
+    other = on_backbone(torchvision.models.shufflenet_v2_x0_5(weights=None, num_classes=4), (3, 32, 32))
+    again = pv.load(tmp_path / "program.safetensors", program=other)
+    torch.testing.assert_close(pv.encode(again, x).mean, pv.encode(program, x).mean)
+
+
+def test_modules_of_torch_are_saved_with_their_description(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.SiLU(), nn.Flatten(), nn.Linear(108, 4))
+    program, x = on_backbone(module), torch.rand(3, 1, 8, 8).round()
+    pv.save(program, tmp_path / "program.safetensors")
+    again = pv.load(tmp_path / "program.safetensors")
+    assert torch.equal(pv.encode(again, x).mean, pv.encode(program, x).mean)
+
+
+def test_modules_that_do_not_give_what_was_said() -> None:
+    with pytest.raises(pv.PyrovaeError, match=r"Linear gives \(12, 4\) for 12 rows.* of 5 numbers"):
+        BatchFree(nn.Linear(6, 4), 6, 5)(torch.randn(3, 4, 6))
+    with pytest.raises(pv.PyrovaeError, match=r"Flatten gives \(72,\) for 12 rows"):
+        BatchFree(nn.Flatten(0), 6, 6)(torch.randn(3, 4, 6))
+    with pytest.raises(pv.PyrovaeError, match="cannot tell which of its module's layers is the last"):
+        BatchFree(nn.Linear(6, 4), 6, 4).start_at(torch.zeros(4))
+
+
+def test_integers_for_any_module() -> None:
+    net = BatchFree(nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 2)), 4, 2)
+    assert net(torch.randint(5, (3, 6, 4))).shape == (3, 6, 2)
 
 
 def test_convolutions_see_neighbours() -> None:
@@ -114,7 +263,17 @@ def test_the_gate() -> None:
 # ------------------------------------------------------------------------------------------------------ start_at
 
 
-@pytest.mark.parametrize("net", [MLP(2, 7, (2, 3, 3)), GatedMLP(2, 7, (2, 3, 3)), ConvDecoder(2, (2, 3, 3), **SMALL)])
+@pytest.mark.parametrize(
+    "net",
+    [
+        MLP(2, 7, (2, 3, 3)),
+        GatedMLP(2, 7, (2, 3, 3)),
+        ResidualMLP(2, 7, (2, 3, 3)),
+        ConvDecoder(2, (2, 3, 3), **SMALL),
+        ResidualConvDecoder(2, (2, 3, 3), **SMALL),
+    ],
+    ids=lambda net: type(net).__name__,
+)
 def test_start_at(net: Any) -> None:
     params = torch.tensor([-2.0, 5.0]).reshape(2, 1, 1) + torch.zeros(2, 3, 3)
     net.start_at(params)
@@ -156,6 +315,11 @@ def test_a_decoder_starts_at_the_mean_of_the_data() -> None:
         (lambda: MLP(0, 4), r"at least 1; got \(0,\)"),
         (lambda: MLP(4, 0, 4), r"at least 1; got \(0,\)"),
         (lambda: MLP(4, (2, -1)), r"at least 1; got \(2, -1\)"),
+        (lambda: MaskedMLP(4, 7), r"\(k \* 4, \.\.\.\); got \(7,\)"),
+        (lambda: MaskedMLP((2, 3), (2, 4)), r"reads x as \(2, 3\) gives k numbers.*got \(2, 4\)"),
+        (lambda: RecurrentEncoder(5, 4), r"\(steps, numbers in each\); got \(5,\).*nn\.Embedding"),
+        (lambda: RecurrentDecoder([(5, 3), 2], 8), r"5 steps gives \(k \* 5,\); got \(8,\)"),
+        (lambda: RecurrentDecoder([(5, 3), 2], 5, word_dropout=1.5), "a probability; got 1.5"),
     ],
 )
 def test_errors_say_what_was_expected_and_what_came(call: Callable[[], Any], message: str) -> None:

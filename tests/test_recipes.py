@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from functools import cache
@@ -130,12 +131,12 @@ def test_priors_of_conditional_programs(name: str) -> None:
     vamp = made(name, split, prior=recipes.Vamp(7))
     assert torch.equal(vamp.prior.pseudo_inputs[1], split.train.given[0][:7])
     assert pv.log_terms(vamp, *rows).log_pz.shape == (1, 4)
-    normal = made(name, split, prior=recipes.ConditionalNormal((6,)))
+    normal = made(name, split, prior=recipes.ConditionalPrior((6,)))
     assert normal.prior(rows[1]).batch_shape == (4,)
     assert normal.prior(rows[1]).event_shape == (3,)
     assert not torch.equal(normal.prior(rows[1]).mean, normal.prior(rows[1].roll(1, -1)).mean)
     with pytest.raises(pv.PyrovaeError, match=r"data\.conditional\(\)"):
-        made(name, data(), prior=recipes.ConditionalNormal())
+        made(name, data(), prior=recipes.ConditionalPrior())
 
 
 def test_a_swapped_network() -> None:
@@ -144,6 +145,39 @@ def test_a_swapped_network() -> None:
     widths = [layer[0].out_features for layer in program.encoder.net.hidden]
     assert widths == [5, 4]
     assert [layer[0].out_features for layer in program.decoder.net.hidden] == [4, 5]
+
+
+def test_residual_networks() -> None:
+    dense = pv.vae(data(), latent=3, hidden=(5, 4), network=networks.ResidualMLP)
+    assert type(dense.encoder.net) is type(dense.decoder.net) is networks.ResidualMLP
+    images = pv.conv_vae(data(), latent=3, channels=(4,), hidden=5, blocks=2)
+    assert type(images.encoder.net) is networks.ResidualConvEncoder and images.encoder.net.num_blocks == 2
+    assert type(images.decoder.net) is networks.ResidualConvDecoder and images.decoder.net.num_blocks == 2
+    for program in (dense, images):
+        assert pv.reconstruct(program, data().test.x[:4]).event_shape == (1, 8, 8)
+
+
+@each_recipe
+def test_labels_may_be_given_as_integers_and_with_other_variables(name: str, tmp_path: Any) -> None:
+    """Embedded, in encoder, decoder and prior; one reader for each variable."""
+    labels = data().train.labels
+    assert labels is not None
+    splits = {
+        key: split._replace(given=(split.labels, split.x.mean((1, 2, 3))[:, None]))
+        for key, split in data().splits.items()
+    }
+    split = dataclasses.replace(data(), **splits)  # type: ignore[arg-type]
+    readers = [nn.Embedding(10, 3), None]
+    program = made(name, split, readers=readers, prior=recipes.ConditionalPrior((6,), readers=readers))
+    rows = split.validation.x[:4], *(g[:4] for g in split.validation.given)
+    assert pv.log_terms(program, *rows, num_particles=2).log_pz.shape == (2, 4)
+    pv.save(program, tmp_path / "program.safetensors")
+    again = pv.load(tmp_path / "program.safetensors")
+    assert torch.equal(pv.encode(again, *rows).mean, pv.encode(program, *rows).mean)
+    with pytest.raises(pv.PyrovaeError, match="pseudo-labels are learned real numbers"):
+        made(name, split, readers=readers, prior=recipes.Vamp(5))
+    with pytest.raises(pv.PyrovaeError, match="3 readers and 2 parents"):
+        made(name, data().conditional(), readers=[None, None])
 
 
 @each_recipe

@@ -209,7 +209,8 @@ def main() -> None:
         "missing above the mean is the same for all seeds. Published: MIWAE; not-MIWAE (sign known) and MIWAE.",
         f"At least {STEPS:,} steps of batch {BATCH}, Adam at {LEARNING_RATE:g} with a cosine schedule, {PARTICLES}",
         f"particles (the VAE: 1); one hidden layer of {HIDDEN[0]}, D - 1 latent dimensions (at most {MOST_LATENT});",
-        f"normal columns with a scale of their own; {POINTS} points in imputation, {EVIDENCE_PARTICLES:,} for log p(x_seen).",
+        f"normal columns with a scale of their own; {POINTS} points in imputation, {EVIDENCE_PARTICLES:,} for",
+        "log p(x_seen).",
         f"command: {COMMAND}; {time.perf_counter() - start:.0f} s",
         f"versions: torch {torch.__version__}, scikit-learn {sklearn.__version__}, pyrovae {pv.__version__}",
     ]

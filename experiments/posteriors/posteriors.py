@@ -21,7 +21,7 @@ from pyrovae import report
 DATA = ("mnist", "fashion_mnist")
 LATENT, HIDDEN = 40, (300, 300)
 CONTEXT = 100  # numbers from the encoder that condition the flows
-EPOCHS, BATCH, RATE = 30, 256, 3e-3
+EPOCHS, BATCH, RATE = 20, 256, 3e-3
 WARMUP = 5  # epochs in which the KL's weight rises to 1
 TEST, PARTICLES = 2000, 1000
 SEED = 0

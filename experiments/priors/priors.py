@@ -21,8 +21,8 @@ from pyrovae import report
 DATA = ("mnist", "fashion_mnist")
 LATENT, HIDDEN = 40, (300, 300)
 COMPONENTS = 200  # of the mixture of normals, and pseudo-inputs of the VampPrior
-EXEMPLARS = 2000  # training images that the exemplar prior is made of
-EPOCHS, BATCH, RATE = 30, 256, 3e-3
+EXEMPLARS, SAMPLED = 2000, 500  # training images that the exemplar prior is made of, and a step takes of them
+EPOCHS, BATCH, RATE = 20, 256, 3e-3
 WARMUP = 5  # epochs in which the KL's weight rises to 1
 TEST, PARTICLES = 2000, 1000
 SEED = 0
@@ -42,7 +42,7 @@ PRIORS = {
     "mixture of normals": lambda: pv.priors.NormalMixture(LATENT, COMPONENTS),
     "mixture, full": lambda: pv.priors.FullNormalMixture(LATENT, 20),
     "VampPrior": lambda: pv.recipes.Vamp(COMPONENTS),
-    "exemplar": lambda: pv.recipes.Exemplar(EXEMPLARS),
+    "exemplar": lambda: pv.recipes.Exemplar(EXEMPLARS, num_sampled=SAMPLED),
     "affine coupling": lambda: flow(pv.flows.affine_coupling(LATENT, num_layers=6, hidden=(100,))),
     "spline coupling": lambda: flow(pv.flows.spline_coupling(LATENT, num_layers=4, hidden=(100,))),
     "masked autoregressive": lambda: flow(pv.flows.masked_autoregressive(LATENT, num_layers=3, hidden=(200,))),

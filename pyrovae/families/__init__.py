@@ -21,6 +21,8 @@ x                        families
 bits                     bernoulli
 real numbers             normal, ``FixedScaleNormal``, ``SharedScaleNormal``, laplace,
                          ``OptimalScaleNormal``, ``StudentT``
+vectors                  full_normal, ``LowRankNormal``, ``NormalMixture``
+one of D                 ``OneHotCategorical``, ``RelaxedOneHotCategorical``
 positive numbers         log_normal, gamma
 between 0 and 1          continuous_bernoulli, beta, logit_normal
 grey levels k / (L - 1)  ``DiscretizedLogistic`` and its mixture, ``DiscretizedNormal``, ``CategoricalLevels``;
@@ -50,7 +52,9 @@ from pyrovae.families.base import (
     out_shape,
     positive,
 )
+from pyrovae.families.categorical_levels import CategoricalLevels
 from pyrovae.families.counts import NegativeBinomial, ZeroInflatedNegativeBinomial
+from pyrovae.families.discretized import DiscretizedLogistic, DiscretizedLogisticMixture, DiscretizedNormal
 from pyrovae.families.elementwise import (
     Bernoulli,
     Categorical,
@@ -59,17 +63,14 @@ from pyrovae.families.elementwise import (
     Poisson,
     SharedScaleNormal,
 )
+from pyrovae.families.flow import Flow
 from pyrovae.families.half_line import Gamma, LogNormal
-from pyrovae.families.levels import (
-    CategoricalLevels,
-    DiscretizedLogistic,
-    DiscretizedLogisticMixture,
-    DiscretizedNormal,
-)
 from pyrovae.families.mixed import Mixed
+from pyrovae.families.normals import FullNormal, LowRankNormal, NormalMixture
 from pyrovae.families.optimal import OptimalScaleNormal
 from pyrovae.families.ordinal import Ordinal
 from pyrovae.families.real import Laplace, StudentT
+from pyrovae.families.relaxed import RelaxedOneHotCategorical
 from pyrovae.families.unit_interval import Beta, ContinuousBernoulli, LogitNormal
 from pyrovae.families.vector import OneHotCategorical
 
@@ -77,6 +78,7 @@ from pyrovae.families.vector import OneHotCategorical
 bernoulli = Bernoulli()
 beta = Beta()
 continuous_bernoulli = ContinuousBernoulli()
+full_normal = FullNormal()
 gamma = Gamma()
 laplace = Laplace()
 log_normal = LogNormal()
@@ -100,18 +102,23 @@ __all__ = [
     "DiscretizedNormal",
     "Family",
     "FixedScaleNormal",
+    "Flow",
+    "FullNormal",
     "Gamma",
     "Laplace",
     "LogNormal",
     "LogitNormal",
+    "LowRankNormal",
     "Mixed",
     "Multinomial",
     "NegativeBinomial",
     "Normal",
+    "NormalMixture",
     "OneHotCategorical",
     "OptimalScaleNormal",
     "Ordinal",
     "Poisson",
+    "RelaxedOneHotCategorical",
     "SharedScaleNormal",
     "StudentT",
     "VectorFamily",
@@ -121,6 +128,7 @@ __all__ = [
     "beta",
     "concentration",
     "continuous_bernoulli",
+    "full_normal",
     "gamma",
     "inverse_positive",
     "inverse_softplus",

@@ -33,7 +33,7 @@ class Multinomial(VectorFamily):
         self.total_count = total_count
 
     def forward(self, logits: Tensor) -> TorchDistribution:
-        return BagOfWords(self.total_count, logits=logits)
+        return BagOfWords(self.total_count, logits=logits.log_softmax(-1))
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
         return Size(event_shape)

@@ -64,6 +64,11 @@ class Family(Recorded, nn.Module):
         others = [torch.zeros_like(mean)] * (self.num_params - 1)
         return torch.cat([mean, *others])
 
+    def standard(self, event_shape: Sequence[int]) -> Tensor:
+        """The parameters where a prior starts: location 0, and whatever else is positive at 1."""
+        others = [torch.full(tuple(event_shape), inverse_positive(1.0))] * (self.num_params - 1)
+        return torch.cat([torch.zeros(tuple(event_shape)), *others])
+
 
 class VectorFamily(Family):
     """Base of families of a whole vector: ``family(params)`` gets the network's output as it is.
@@ -78,6 +83,9 @@ class VectorFamily(Family):
     def params_at(self, mean: Tensor) -> Tensor:
         """Zeros, of ``out_shape(mean.shape)``: a mean of each element says little about the whole."""
         return mean.new_zeros(self.out_shape(mean.shape))
+
+    def standard(self, event_shape: Sequence[int]) -> Tensor:
+        return self.params_at(torch.zeros(tuple(event_shape)))
 
 
 def out_shape(family: Callable[..., TorchDistribution], event_shape: Sequence[int]) -> Size:

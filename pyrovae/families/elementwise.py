@@ -77,7 +77,12 @@ class Categorical(Family):
         self.num_params = num_categories
 
     def forward(self, *logits: Tensor) -> TorchDistribution:
-        return dist.Categorical(logits=torch.stack(logits, -1))
+        return self.of(torch.stack(logits, -1))
+
+    def of(self, logits: Tensor) -> TorchDistribution:
+        """The distribution of logits that stand together, in the last dimension."""
+        # Torch subtracts logsumexp, which in float32 takes the digits of logits that are all large.
+        return dist.Categorical(logits=logits.log_softmax(-1))
 
     def params_at(self, mean: Tensor) -> Tensor:
         """Uniform: a mean says nothing about which category."""

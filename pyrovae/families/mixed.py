@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.families.base import Family, num_params
+from pyrovae.families.base import Family, VectorFamily, num_params
 
 
 class Mixed(Family):
@@ -71,9 +71,8 @@ class Mixed(Family):
         return torch.cat([family.params_at(part) for (family, _), part in parts])
 
 
-def _check_elementwise(family: Callable[..., TorchDistribution]) -> None:
-    shape = family.out_shape((1,)) if isinstance(family, Family) else None
-    if shape is None or shape != (num_params(family),) or isinstance(family, Mixed):
+def _check_elementwise(family: Any) -> None:
+    if not isinstance(family, Family) or isinstance(family, VectorFamily | Mixed):
         raise PyrovaeError(
             f"{type(family).__name__} is no family of single columns: a table takes elementwise families such as "
             "pyrovae.families.normal, bernoulli, Categorical(num_categories), poisson"

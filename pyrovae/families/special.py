@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -29,6 +30,19 @@ def log_sinhc(h: Tensor) -> Tensor:
     series = square * (1 / 6 - square * (1 / 180 - square * (1 / 2835 - square / 37800)))
     t = t.clamp(min=0.5)
     return torch.where(small, series, t / 2 + torch.log(-torch.expm1(-t)) - t.log())
+
+
+def log_ndtr(x: Tensor) -> Tensor:
+    """log Phi(x), the normal's distribution function, with gradients that are right far out.
+
+    Torch's ``special.log_ndtr`` takes its gradient from the value by an exponential, which is wrong in float32 below
+    -1000, and not finite at some points.
+    """
+    low = x < -1
+    t = torch.where(low, -x, 1.0) * math.sqrt(0.5)
+    tail = torch.log(torch.special.erfcx(t) / 2) - t.square()
+    middle = torch.where(low, 0.0, x) * math.sqrt(0.5)
+    return torch.where(low, tail, torch.log1p(-torch.special.erfc(middle) / 2))
 
 
 def solved(function: Callable[[Tensor], Tensor], value: Tensor, *, reach: float = 1e3) -> Tensor:

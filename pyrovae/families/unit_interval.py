@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
@@ -115,8 +117,9 @@ class LogitNormalDistribution(dist.TransformedDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """Within 1e-6: the trapezoidal rule over +-8 standard deviations."""
-        t = torch.linspace(-8, 8, 129, dtype=self.base_dist.loc.dtype, device=self.base_dist.loc.device)
-        weight = (-t.square() / 2).softmax(0)
-        y = self.base_dist.loc.unsqueeze(-1) + self.base_dist.scale.unsqueeze(-1) * t
-        return (y.sigmoid() * weight).sum(-1)
+        """Within 1e-6 for scales up to 10: the trapezoidal rule over +-8 standard deviations, a node at a time."""
+        nodes = [t / 8 for t in range(-64, 65)]
+        total = sum(math.exp(-(t**2) / 2) for t in nodes)
+        loc, scale = self.base_dist.loc, self.base_dist.scale
+        parts = (math.exp(-(t**2) / 2) / total * torch.sigmoid(loc + scale * t) for t in nodes)
+        return sum(parts, start=torch.zeros_like(loc))

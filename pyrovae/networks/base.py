@@ -31,8 +31,8 @@ def as_shapes(shapes: Shape | list[Shape]) -> tuple[Size, ...]:
 class Network(Recorded, nn.Module):
     """Base: joins the parents into rows and gives the output its shape.
 
-    Subclasses set ``in_shapes``, ``out_shape`` and ``output`` (the last layer) by ``__init__``. ``causal`` says
-    that the numbers for an element of the first parent depend on its earlier elements only (``pyrovae.Autoregressive``).
+    Subclasses set ``in_shapes``, ``out_shape`` and ``output`` (the last layer) by ``__init__``. ``causal = True`` says
+    that the numbers for an element of the first parent depend on its earlier ones only: see ``pyrovae.Autoregressive``.
     """
 
     in_shapes: tuple[Size, ...]

@@ -1,7 +1,6 @@
 """Recurrent networks: sequences to vectors, and a vector to the parameters of a sequence, step by step.
 
-They read sequences of vectors; tokens become such by ``pyrovae.readings.Reading(net, torch.nn.Embedding(K, d))``. LSTM
-cells (Hochreiter & Schmidhuber 1997), of which torch has a whole layer as one operation: fast, and short as a trace.
+They read sequences of vectors; tokens become such by ``pyrovae.readings.Reading(net, torch.nn.Embedding(K, d))``.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from torch import Size, Tensor, nn
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.networks.base import Network, Shape, as_shape, as_shapes, join
+from pyrovae.networks.recurrence import Recurrence, reading
 
 
 class RecurrentEncoder(Network):
@@ -34,14 +34,15 @@ class RecurrentEncoder(Network):
         self.in_shapes, self.out_shape = as_shapes(in_shapes), as_shape(out_shape)
         _, size = _sequence(self.in_shapes[0])
         self.states = Size((2 * width,))
-        self.recurrence = nn.LSTM(size, width, batch_first=True, bidirectional=True)
+        self.reading = nn.ModuleList(reading(size, width) for _ in range(2))
+        self.recurrences = nn.ModuleList(Recurrence(width) for _ in range(2))  # forwards and backwards
         joined = self.states.numel() + sum(s.numel() for s in self.in_shapes[1:])
         self.output = nn.Linear(joined, self.out_shape.numel())
 
     def forward(self, *parents: trees.Tree) -> Tensor:
         sequence, *others = self.parents(parents)
-        _, (last, _) = self.recurrence(sequence.reshape(-1, *self.in_shapes[0]))  # (2, rows, width)
-        states = last.transpose(0, 1).reshape(*sequence.shape[:-2], *self.states)
+        ways = zip(self.reading, self.recurrences, (sequence, sequence.flip(-2)), strict=True)
+        states = torch.cat([recurrence(reads(way))[..., -1, :] for reads, recurrence, way in ways], -1)
         rows = join([states, *others], [self.states, *self.in_shapes[1:]])
         return self.output(rows).unflatten(-1, self.out_shape)
 
@@ -85,27 +86,28 @@ class RecurrentDecoder(Network):
         self.start = nn.Parameter(0.1 * torch.randn(size))
         if word_dropout:
             self.unknown = nn.Parameter(0.1 * torch.randn(size))
-        joined = size + sum(s.numel() for s in self.in_shapes[1:])
-        self.recurrence = nn.LSTM(joined, width, batch_first=True)
+        self.reading = reading(size, width)
+        if others := sum(s.numel() for s in self.in_shapes[1:]):
+            self.context = nn.Linear(others, 4 * width, bias=False)
+        self.recurrence = Recurrence(width)
         self.output = nn.Linear(width, self.out_shape[0] // steps)
 
     def forward(self, *parents: trees.Tree) -> Tensor:
         sequence, *others = self.parents(parents)
-        batch, (steps, size) = self.batch_shape(*parents), self.in_shapes[0]
-        before = self._dropped(sequence.expand(*batch, steps, size))[..., :-1, :]
-        inputs = [torch.cat([self.start.expand(*batch, 1, size), before], -2)]
+        gates = self.reading(self._before(sequence, self.batch_shape(*parents)))  # (*batch, T, 4 * width)
         if others:
-            context = join(others, self.in_shapes[1:])
-            inputs.append(context.unsqueeze(-2).expand(*batch, steps, -1))
-        states, _ = self.recurrence(torch.cat(inputs, -1).reshape(batch.numel(), steps, -1))
-        params = self.output(states)  # (rows, T, k)
-        return params.transpose(-1, -2).reshape(*batch, *self.out_shape)
+            gates = gates + self.context(join(others, self.in_shapes[1:])).unsqueeze(-2)
+        params = self.output(self.recurrence(gates))  # (*batch, T, k)
+        return params.transpose(-1, -2).flatten(-2)
 
-    def _dropped(self, sequence: Tensor) -> Tensor:
-        if not (self.training and self.word_dropout):
-            return sequence
-        kept = torch.rand_like(sequence[..., :1]) >= self.word_dropout
-        return torch.where(kept, sequence, self.unknown)
+    def _before(self, sequence: Tensor, batch: Size) -> Tensor:
+        """What is known before each step, (*batch, T, d); without dropout only as many as there are sequences."""
+        if self.training and self.word_dropout:
+            sequence = sequence.expand(*batch, *self.in_shapes[0])
+            kept = torch.rand_like(sequence[..., :1]) >= self.word_dropout
+            sequence = torch.where(kept, sequence, self.unknown)
+        start = self.start.expand(*sequence.shape[:-2], 1, -1)
+        return torch.cat([start, sequence[..., :-1, :]], -2)
 
 
 def _sequence(shape: Size) -> Size:

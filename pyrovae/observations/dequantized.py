@@ -10,9 +10,11 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyrovae.conditional import Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import supports
 from pyrovae.observations.base import Observation, auxiliary, example
@@ -21,7 +23,7 @@ from pyrovae.trees import Tree
 
 
 class Dequantized(Observation):
-    """Levels k = 0 .. L - 1 as the cells of a density: P(k | z) = integral over u in [0, 1)^D of p((k + u) / L | z) L^-D.
+    """Levels k = 0 .. L - 1 as the cells of a density: P(k | z) = E_u p((k + u) / L | z) L^-D, u uniform on [0, 1)^D.
 
     x holds k / (L - 1), grey values in [0, 1]. The noise u is a site of model and guide, ``x.noise``, drawn anew for
     every particle, so that ``log_marginal`` integrates it out as it does z, and its figures are of the probabilities
@@ -46,10 +48,9 @@ class Dequantized(Observation):
     """
 
     def __init__(self, decoder: nn.Module, *, num_levels: int = 256, noise: nn.Module | None = None) -> None:
-        if num_levels < 2:
-            raise PyrovaeError(f"there must be at least two levels; got {num_levels}")
+        supports.checked(num_levels)
         shown = example(decoder)
-        if shown is not None:
+        if shown is not None or isinstance(decoder, Product):
             _check_density(shown)
         if noise is not None:
             _check_noise(noise, shown)
@@ -77,16 +78,16 @@ class Dequantized(Observation):
 
 
 def _check_density(likelihood: Any) -> None:
-    if isinstance(likelihood, dict | tuple | list):
+    if not isinstance(likelihood, TorchDistributionMixin):
         raise PyrovaeError(
             "a dequantization is of one tensor, and this decoder gives several: wrap those factors that want it, "
             "pv.Product({'image': pv.Dequantized(image_decoder), ..})"
         )
     if likelihood.support.is_discrete:
         raise PyrovaeError(
-            f"a dequantization turns levels into real numbers, and this likelihood ({_name(likelihood)}) is of discrete "
-            "values: give its decoder the levels as they are, without Dequantized, or dequantize a density such as "
-            "pyrovae.families.normal"
+            f"a dequantization turns levels into real numbers, and this likelihood ({_name(likelihood)}) is of "
+            "discrete values: give its decoder the levels as they are, without Dequantized, or dequantize a density "
+            "such as pyrovae.families.normal"
         )
 
 
@@ -94,8 +95,8 @@ def _check_noise(noise: nn.Module, shown: Any) -> None:
     q = example(noise)
     if q is None:
         return
-    bounds = _bounds(q.support)
-    if bounds != (0, 1):
+    support = supports.of_elements(q.support)
+    if (getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)) != (0, 1):
         raise PyrovaeError(
             f"the noise of a dequantization lies between 0 and 1, and {_name(q)} does not: use "
             "pyrovae.families.logit_normal"
@@ -105,12 +106,6 @@ def _check_noise(noise: nn.Module, shown: Any) -> None:
             f"the noise has the event shape {tuple(q.event_shape)}, the decoder {tuple(shown.event_shape)}: a "
             "dequantization draws one number for each of x"
         )
-
-
-def _bounds(support: Any) -> tuple[Any, Any]:
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
 
 
 def _name(distribution: Any) -> str:

@@ -132,8 +132,12 @@ class _InOrMissing(constraints.Constraint):
         self.base_constraint, self.sentinel = support, sentinel
         self.is_discrete, self.event_dim = support.is_discrete, support.event_dim
 
+    def filled(self, value: Tensor) -> Tensor:
+        """The value with what is missing replaced by what lies inside."""
+        return filled(value, self.base_constraint, self.sentinel)
+
     def check(self, value: Tensor) -> Tensor:
-        return self.base_constraint.check(filled(value, self.base_constraint, self.sentinel))
+        return self.base_constraint.check(self.filled(value))
 
     def __repr__(self) -> str:
         return f"{self.base_constraint}, or missing"
@@ -158,13 +162,12 @@ def _inside(support: Any, zeros: Tensor) -> Tensor:
     if isinstance(support, constraints.stack):  # columns of different kinds
         columns = zip(support.cseq, zeros.unbind(support.dim), strict=True)
         return torch.stack([_inside(*column) for column in columns], support.dim)
-    low, high = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
-    if low is None and high is None:
-        return zeros
-    if support.is_discrete:
-        return zeros + (high if low is None else low)
-    if low is None or high is None:
-        return zeros + (high - 1 if low is None else low + 1)
+    step = 0 if support.is_discrete else 1  # a real bound may be excluded, and densities infinite there
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if low is None:
+        return zeros if high is None else zeros + (high - step)
+    if high is None or support.is_discrete:
+        return zeros + (low + step)
     return zeros + (low + high) / 2
 
 

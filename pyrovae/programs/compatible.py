@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
-from torch.distributions import TransformedDistribution
+from torch import Size, nn
+from torch.distributions import Distribution, Independent, MixtureSameFamily, TransformedDistribution
 
+from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
-from pyrovae.observations.base import example
+from pyrovae.networks import Network
+from pyrovae.observations.base import Observation, example
+from pyrovae.randomness import seeded
 
 
 def check_parts(prior: nn.Module, decoder: nn.Module, encoder: nn.Module) -> None:
@@ -18,11 +21,15 @@ def check_parts(prior: nn.Module, decoder: nn.Module, encoder: nn.Module) -> Non
     Raises:
         PyrovaeError: with the reason, and what would work.
     """
-    p, q = example(prior), example(encoder)
-    for part, distribution in {"prior": p, "decoder": example(decoder)}.items():
-        _check_scores(part, distribution)
+    device = next((p.device for part in (prior, decoder, encoder) for p in part.parameters()), torch.device("cpu"))
+    with seeded(0, device), torch.no_grad():  # whatever is drawn here changes nothing
+        p, q, likelihood = example(prior), example(encoder), example(decoder)
+        _check_scores("prior", p)
+        _check_scores("decoder", likelihood)
     if p is not None and q is not None:
         _check_latents(p, q)
+    _check_reads_latents(decoder, p or q)
+    _check_given(prior, decoder, encoder if isinstance(likelihood, Distribution) else None)
 
 
 def _check_latents(p: Any, q: Any) -> None:
@@ -39,20 +46,65 @@ def _check_latents(p: Any, q: Any) -> None:
         )
 
 
+def _check_reads_latents(decoder: nn.Module, latent: Any) -> None:
+    for shapes in _read(decoder):
+        if latent is not None and shapes[0] != latent.event_shape:
+            raise PyrovaeError(
+                f"the decoder's network reads latents of shape {tuple(shapes[0])}, and prior and encoder are of "
+                f"{tuple(latent.event_shape)}: build it for these, the first of its parents"
+            )
+
+
+def _check_given(prior: nn.Module, decoder: nn.Module, encoder: nn.Module | None) -> None:
+    """Every part gets all that is given; an encoder of a tree, here None, also reads each of its leaves."""
+    found = {"prior": _read(prior), "decoder": [shapes[1:] for shapes in _read(decoder)]}
+    found["encoder"] = [] if encoder is None else [shapes[1:] for shapes in _read(encoder)]
+    given = {part: [tuple(s) for s in shapes] for part, several in found.items() for shapes in several}
+    if any(shapes != other for shapes in given.values() for other in given.values()):
+        raise PyrovaeError(
+            "the networks disagree about the conditioning variables that they read, whose event shapes are: "
+            + ", ".join(f"{part} {shapes}" for part, shapes in given.items())
+            + ". Each is called with all of them, prior(*given), decoder(z, *given), encoder(x, *given): build each "
+            "network with one shape per parent. A prior that ignores them is pyrovae.priors.Learned, or any without a "
+            "network"
+        )
+
+
+def _read(part: nn.Module) -> list[tuple[Size, ...]]:
+    """The event shapes of the parents that a part's networks read; nothing where it does not say, or has none."""
+    if isinstance(part, Observation):
+        return _read(part.decoder)
+    if isinstance(part, Product):
+        factors = part.factors.values() if isinstance(part.factors, nn.ModuleDict) else part.factors
+        return [shapes for factor in factors for shapes in _read(factor)]
+    if type(part) is Conditional and isinstance(part.net, Network):  # not one that reads something else as well
+        return [part.net.in_shapes]
+    return []
+
+
 def _check_scores(part: str, distribution: Any) -> None:
     """A flow without an inverse can draw, and score what it drew, but not a point that it is given."""
-    if not isinstance(distribution, TransformedDistribution):
+    flow = _within(distribution)
+    if not isinstance(flow, TransformedDistribution):
         return
-    with torch.no_grad():
-        value = distribution.sample()
-        try:
-            distribution.log_prob(value.clone())  # a new object: the flow's cache knows the old one
-        except (NotImplementedError, KeyError) as error:
-            raise PyrovaeError(
-                f"the {part} must give the density of points that another part draws, and this flow has no inverse "
-                f"({[type(t).__name__ for t in distribution.transforms]}): use coupling or autoregressive transforms; "
-                "planar, radial and Sylvester flows serve as posteriors"
-            ) from error
+    value = distribution.sample()
+    try:
+        distribution.log_prob(value.clone())  # a new object: the flow's cache knows the old one
+    except (NotImplementedError, KeyError) as error:
+        raise PyrovaeError(
+            f"the {part} must give the density of points that another part draws, and this flow has no inverse "
+            f"({[type(t).__name__ for t in flow.transforms]}): use coupling or autoregressive transforms; "
+            "planar, radial and Sylvester flows serve as posteriors"
+        ) from error
+
+
+def _within(distribution: Any) -> Any:
+    """What is inside independent dimensions, and what the components of a mixture are."""
+    if isinstance(distribution, Independent):
+        return _within(distribution.base_dist)
+    if isinstance(distribution, MixtureSameFamily):
+        return _within(distribution.component_distribution)
+    return distribution
 
 
 def _kind(support: Any) -> Any:
@@ -60,7 +112,7 @@ def _kind(support: Any) -> Any:
     while hasattr(support, "base_constraint"):  # independent dimensions, mixtures
         support = support.base_constraint
     bounds = {name: _number(value) for name, value in vars(support).items() if name in ("lower_bound", "upper_bound")}
-    same = {"_RealVector": "_Real", "_GreaterThanEq": "_GreaterThan"}
+    same = {"_RealVector": "_Real", "_GreaterThanEq": "_GreaterThan", "OpenInterval": "_Interval"}
     name = type(support).__name__
     return same.get(name, name), support.is_discrete, tuple(bounds.items())
 

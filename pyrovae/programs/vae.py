@@ -29,8 +29,9 @@ class VAE(Recorded, nn.Module):
         encoder: q(z | x, given), the posterior family.
 
     Raises:
-        PyrovaeError: parts that cannot be combined: latents of different shape or support in prior and encoder, a flow
-            without an inverse where a density of given points is needed.
+        PyrovaeError: parts that cannot be combined: latents of different shape or support in prior and encoder (a
+            relaxed posterior needs a relaxed prior), a decoder's network for latents of another shape, networks that
+            disagree about what is given, a flow without an inverse where a density of given points is needed.
 
     ``x`` and ``given`` are tensors, or trees of them, with one leading dimension N. Site names are ``z`` and ``x``
     (``x.key`` for the entries of a tree). Stock Pyro takes ``vae.model`` and ``vae.guide`` as they are.

@@ -12,11 +12,14 @@ from torch.distributions import constraints
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.families.supports import outside
+from pyrovae.priors import ExemplarPrior
 from pyrovae.readings import Reading, check_values
 from pyrovae.terms import LogTerms, log_terms
 from pyrovae.training.batches import Batch
 from pyrovae.training.missing import announced
 from pyrovae.training.sources import Resident, Source
+from pyrovae.training.streams import Streamed
 from pyrovae.trees import Tree
 from pyrovae.validation import validating
 
@@ -35,6 +38,23 @@ def check_modules(program: Any) -> None:
                 f"{name} is a batch normalisation: each datum's terms would depend on the rest of its batch, and the "
                 "objective would be no bound. Use LayerNorm or GroupNorm, or freeze it with .eval()"
             )
+
+
+def check_rows(program: Any, data: Source) -> None:
+    """Refuse data whose rows have no numbers, or others, for a prior that has to know each datum's.
+
+    Raises:
+        PyrovaeError: a stream; exemplars that are not the rows of the data that they were said to be.
+    """
+    for prior in program.modules() if isinstance(program, nn.Module) else ():
+        if not isinstance(prior, ExemplarPrior):
+            continue
+        if isinstance(data, Streamed):
+            raise PyrovaeError(
+                "an exemplar prior leaves each datum out of its own mixture, and must know the numbers of the rows "
+                "that it is trained on, which a stream has not: pass tensors, arrays, or a memory-mapped file"
+            )
+        prior.check_rows(data.num_data or 0, data.take)
 
 
 def check_data(data: Source, missing: Collection[str] = ()) -> None:
@@ -126,22 +146,5 @@ def check_finite(name: str, leaf: Tensor, *, missing: bool = False) -> None:
 
 def check_support(name: str, x: Tensor, support: constraints.Constraint | None) -> None:
     """Raises PyrovaeError where x lies outside ``support``, with the likely remedy."""
-    try:
-        inside = torch.ones(()).bool() if support is None else support.check(x)
-    except RuntimeError:  # a support with parameters of its own, per batch: Pyro's validation has seen the probe
-        return
-    if not inside.all():
-        raise PyrovaeError(f"{name} lies outside the likelihood's support ({support}): {_remedy(x)}")
-
-
-def _remedy(x: Tensor) -> str:
-    seen = x[~x.isnan()]
-    low, high = seen.min().item(), seen.max().item()
-    if low >= 0 and 1 < high <= 255:
-        return f"its values reach {high:g}; divide images of 0..255 by 255"
-    if low >= 0 and high <= 1:
-        return (
-            "its values are grey, in [0, 1]; binarize them (pyrovae.data.load(..., binarization='dynamic'), or "
-            "fit(..., draw=torch.bernoulli)), or use a likelihood for grey values such as pyrovae.families.normal"
-        )
-    return f"its values range from {low:g} to {high:g}; use a likelihood for such data, or transform them"
+    if text := outside(name, x, support):
+        raise PyrovaeError(text)

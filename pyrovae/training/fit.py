@@ -25,7 +25,7 @@ from pyrovae.parameters import adopt, floating_dtype, frozen
 from pyrovae.precision import bfloat16_layers, float32_matmul
 from pyrovae.randomness import reseed, seeded
 from pyrovae.terms import LogTerms, Terms, log_terms, terms_for
-from pyrovae.training.checks import check_data, check_modules, check_observations, check_readings
+from pyrovae.training.checks import check_data, check_modules, check_observations, check_readings, check_rows
 from pyrovae.training.device import resolve_device
 from pyrovae.training.held_out import ROWS, HeldOut
 from pyrovae.training.missing import check_missing
@@ -151,6 +151,7 @@ def fit(
         check_modules(program)
         program = _prepared(program, train.probe(2), target)
         check_missing(program, missing, train)
+        check_rows(program, train)
         ends = {name: schedule(epochs, epochs) for name, schedule in (schedules or {}).items()}
         final = {name: torch.tensor(float(end), device=target) for name, end in ends.items()}
         check_readings(program, train)

@@ -43,6 +43,12 @@ class Source(Protocol):
     def observe(self, feed: Feed) -> Batch:
         """The batch of a feed; a pure function of tensors."""
 
+    def index(self, feed: Feed) -> Tensor | None:
+        """The numbers of a feed's rows, (N,); None where rows have none."""
+
+    def take(self, index: Tensor) -> Batch:
+        """Rows by number as they are given, where they have numbers."""
+
     def head(self, count: int) -> Batch:
         """The first ``count`` rows as they are given."""
 
@@ -75,6 +81,13 @@ class Resident:
     def observe(self, feed: Feed) -> Batch:
         x, *given = trees.rows(self.rows, feed[0])
         return (self.draw(x), *given)
+
+    def index(self, feed: Feed) -> Tensor:
+        index: Tensor = feed[0]
+        return index
+
+    def take(self, index: Tensor) -> Batch:
+        return tuple(trees.rows(tree, index) for tree in self.rows)
 
     def head(self, count: int) -> Batch:
         return tuple(trees.rows(tree, slice(0, count)) for tree in self.rows)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyrovae.compiled import UntraceableError
 from pyrovae.gradients import Estimate
 from pyrovae.objectives import Objective
+from pyrovae.rows import training_on
 from pyrovae.training.optimizer import GuardedOptimizer
 from pyrovae.training.sources import Source
 from pyrovae.trees import Tree
@@ -55,7 +56,7 @@ class Step:
     def __call__(self, *feed: Tree) -> None:
         """Take a step on the batch of ``feed``."""
         batch = self.data.observe(feed)
-        with self.precision():
+        with self.precision(), training_on(self.data.index(feed)):
             estimate = self.gradient(self.program, self.objective, *batch)
         value = estimate.value.detach()
         norm, bad = self.optimizer.step(estimate.gradients, value.sum())

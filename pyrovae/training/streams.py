@@ -49,25 +49,36 @@ class Mapped:
     def feeds(self, batch_size: int, *, shuffle: bool) -> Generator[Feed]:
         size = self._batches_together(batch_size) * batch_size
         indices = order(self.num_data, self.device, shuffle=shuffle).cpu().split(size)
-        with closing(prefetched(map(self._read, indices), self.device)) as blocks:
+        with closing(prefetched(map(self._numbered, indices), self.device)) as blocks:
             for block in blocks:
                 for start in range(0, trees.num_data(*block), batch_size):
                     yield trees.rows(block, slice(start, start + batch_size))
 
     def observe(self, feed: Feed) -> Batch:
-        x, *given = feed
+        _, x, *given = feed
         return (self.draw(x), *given)
 
+    def index(self, feed: Feed) -> Tensor:
+        index: Tensor = feed[0]
+        return index
+
+    def take(self, index: Tensor) -> Batch:
+        return trees.to(self._read(index.cpu()), self.device)
+
     def head(self, count: int) -> Batch:
-        return trees.to(self._read(torch.arange(min(count, self.num_data))), self.device)
+        return self.take(torch.arange(min(count, self.num_data)))
 
     def probe(self, count: int) -> Batch:
-        return self.observe(self.head(count))
+        x, *given = self.head(count)
+        return (self.draw(x), *given)
 
     def _batches_together(self, batch_size: int) -> int:
         """How many batches are read at once: each reading hands over from thread to thread, which costs time."""
         row = sum(leaf.nbytes for leaf in trees.leaves(self.rows)) / self.num_data
         return max(1, int(BLOCK / (row * batch_size)))
+
+    def _numbered(self, index: Tensor) -> Feed:
+        return (index, *self._read(index))
 
     def _read(self, index: Tensor) -> Batch:
         """A copy of these rows: nothing of a file is read later, in a step."""
@@ -122,6 +133,12 @@ class Streamed:
 
     def head(self, count: int) -> Batch:
         return trees.to(tuple(trees.rows(tree, slice(0, count)) for tree in self._first), self.device)
+
+    def index(self, feed: Feed) -> None:
+        return None
+
+    def take(self, index: Tensor) -> Batch:
+        raise TypeError("the rows of a stream have no numbers")
 
     def probe(self, count: int) -> Batch:
         return self.observe(self.head(count))

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ def counted(number: int) -> Points:
 
 
 class Kind(NamedTuple):
-    """What x, or z, may be: a few data (N, width), and every value or a quadrature of them, one axis per column."""
+    """What x, or z, may be: a few data (N, width), and every value or a quadrature of them, of one column or of all."""
 
     data: Callable[[], Tensor]
     axis: Callable[[], Points]
@@ -78,34 +78,56 @@ KINDS: dict[str, Kind] = {
     "categories": Kind(lambda: torch.randint(4, (N, WIDTH)).to(torch.get_default_dtype()), lambda: counted(4)),
     "reals, some missing": Kind(lambda: torch.randn(N, WIDTH).masked_fill(torch.rand(N, WIDTH) < 0.3, torch.nan), line),
     "levels": Kind(lambda: torch.randint(8, (N, WIDTH)) / 7, lambda: listed(torch.arange(8)[:, None] / 7)),
+    "positive": Kind(lambda: torch.randn(N, WIDTH).exp(), halfline),
+    "unit interval": Kind(lambda: 0.02 + 0.96 * torch.rand(N, WIDTH), interval),
+    "angles": Kind(lambda: torch.pi * (2 * torch.rand(N, WIDTH) - 1), lambda: interval(-math.pi, math.pi)),
+    "bags of words": Kind(
+        lambda: torch.randint(5, (N, WIDTH)).to(torch.get_default_dtype()),
+        lambda: listed(torch.stack([torch.arange(8), 7 - torch.arange(8)], -1).to(torch.get_default_dtype())),
+    ),
+    "mixed columns": Kind(
+        lambda: torch.stack([torch.randn(N).exp(), torch.randint(4, (N,))], -1),
+        lambda: product(halfline(), counted(4)),
+    ),
 }
 
 
 def values(kind: str) -> Points:
     """All values of an x of the kind."""
-    return product(*[KINDS[kind].axis()] * WIDTH)
+    axis = KINDS[kind].axis()
+    return axis if axis.nodes.shape[-1] == WIDTH else product(*[axis] * WIDTH)
 
 
 def latents(kind: str, count: int = 161) -> Points:
     """All values of a z of the kind."""
     if kind == "one-hot":
         return listed(torch.eye(LATENT))
+    if kind == "log-simplex":  # with two categories the density is that of the difference of the logarithms
+        difference, log_weight = line(2 * count)
+        return Points(nn.functional.logsigmoid(torch.cat([difference, -difference], -1)), log_weight)
     return product(*[line(count)] * LATENT)
 
 
+SCORING = {"VampPrior"}  # priors that ask for the density of the encoder's distribution at other points
+AVERAGING = {"exemplars"}  # priors that ask for its mean, which flows have not
+
+
 def legal(prior: str, posterior: str) -> bool:
-    return board.PRIORS[prior].values == board.POSTERIORS[posterior].values
+    p, q = board.PRIORS[prior], board.POSTERIORS[posterior]
+    asked = (prior in SCORING and not q.scores) or (prior in AVERAGING and posterior.endswith("flow"))
+    return p.values == q.values and not asked
 
 
 TRIPLES = [t for t in itertools.product(board.PRIORS, board.LIKELIHOODS, board.POSTERIORS) if legal(t[0], t[2])]
 
 
-def encoder(posterior: str, kind: str) -> nn.Module:
-    """An encoder of the posterior's making, of x of this kind."""
-    make = board.POSTERIORS[posterior].make
-    if "missing" not in kind:
-        return make(WIDTH, LATENT)
-    return pv.readings.Reading(make(2 * WIDTH, LATENT), pv.readings.ValuesAndMask())
+def encoder(posterior: str, likelihood: str) -> pv.Conditional:
+    """An encoder of the posterior's making, for x of the likelihood's kind."""
+    missing = "missing" in board.LIKELIHOODS[likelihood].values
+    made: Any = board.POSTERIORS[posterior].make(2 * WIDTH if missing else WIDTH, LATENT)
+    if not missing:
+        return made
+    return pv.Conditional(pv.readings.Reading(made.net, pv.readings.ValuesAndMask()), made.family)
 
 
 def program(prior: str, likelihood: str, posterior: str, x: Tensor) -> pv.VAE:
@@ -114,6 +136,8 @@ def program(prior: str, likelihood: str, posterior: str, x: Tensor) -> pv.VAE:
     Raises:
         PyrovaeError: where they cannot be combined.
     """
-    reading = encoder(posterior, board.LIKELIHOODS[likelihood].values)
+    q: Any = encoder(posterior, likelihood)
+    with torch.no_grad():  # close to the bias, which is as wide as a prior: weights of light tails, on the whole
+        q.net.output.weight.mul_(0.3)
     decoder = board.LIKELIHOODS[likelihood].make(LATENT, WIDTH)
-    return pv.VAE(board.PRIORS[prior].make(reading, x, LATENT), decoder, reading)
+    return pv.VAE(board.PRIORS[prior].make(q, x, LATENT), decoder, q)

@@ -47,7 +47,7 @@ def test_the_config_of_a_run_has_every_option(trained: Path) -> None:
     assert config["evaluate"] == {"num_particles": 20, "compile": "auto"}
 
 
-PRIORS = {"Vamp": pv.priors.VampPrior, "ConditionalNormal": pv.Conditional}
+PRIORS = {"Vamp": pv.priors.VampPrior, "ConditionalPrior": pv.Conditional}
 
 
 @pytest.mark.parametrize("prior", PRIORS)

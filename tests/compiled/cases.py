@@ -12,6 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pyro.distributions.transforms as T
 import torch
+import zuko
 from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -51,7 +52,7 @@ def one_hot() -> Tensor:
 
 
 def conditional(in_shapes: Any, family: Any, out: int, net: Any = pv.networks.MLP) -> pv.Conditional:
-    return pv.Conditional(net(in_shapes, 5, pv.families.num_params(family) * out), family)
+    return pv.Conditional(net(in_shapes, 5, pv.families.out_shape(family, (out,))), family)
 
 
 def vae(
@@ -67,32 +68,8 @@ def vae(
 # ------------------------------------------------------------------------------------------------------------ priors
 
 
-class TiltedMixture(pv.priors.Prior):
-    """A user's prior: a mixture of normals with full covariances."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.logits, self.loc = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.randn(3, D))
-        self.raw = nn.Parameter(0.1 * torch.randn(3, D, D))
-
-    def forward(self, *given: Any) -> Any:
-        diagonal = positive(self.raw.diagonal(dim1=-2, dim2=-1))
-        components = dist.MultivariateNormal(self.loc, scale_tril=self.raw.tril(-1) + diagonal.diag_embed())
-        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
-
-
-class FlowOver(nn.Module):
-    """A flow over a standard normal as a prior, or over a normal whose location is linear in x as a posterior."""
-
-    def __init__(self, *flows: Any, width: int = 0) -> None:
-        super().__init__()
-        self.flows = nn.ModuleList(flow for flow in flows if isinstance(flow, nn.Module))
-        self.transforms, self.linear = list(flows), nn.Linear(width, D) if width else None
-        self.register_buffer("loc", torch.zeros(D))
-
-    def forward(self, *parents: Tensor) -> Any:
-        loc = self.linear(parents[0]) if self.linear else self.loc
-        return dist.TransformedDistribution(dist.Normal(loc, 1.0).to_event(1), self.transforms)
+def over_normal(*transforms: Any) -> Callable[[nn.Module], nn.Module]:
+    return lambda e: pv.priors.Flow(pv.priors.StandardNormal(D), list(transforms))
 
 
 def given_vae(prior: Callable[[nn.Module], nn.Module]) -> Case:
@@ -100,8 +77,19 @@ def given_vae(prior: Callable[[nn.Module], nn.Module]) -> Case:
     return Case(pv.VAE(prior(encoder), conditional([D, 3], pv.families.bernoulli, WIDTH), encoder), (bits(), one_hot()))
 
 
+def one_by_one(net: nn.Module) -> nn.Module:
+    return pv.Autoregressive(net, pv.families.normal)
+
+
 def conditional_vamp(encoder: nn.Module) -> nn.Module:
     return pv.priors.VampPrior(encoder, (bits()[:3], one_hot()[:3]))
+
+
+def exemplars(net: Any = pv.networks.MLP, num_sampled: int | None = None, **options: Any) -> Case:
+    """Six of the training data are exemplars."""
+    x, rows = bits(), torch.arange(0, 18, 3)
+    return Case(vae(lambda e: pv.priors.ExemplarPrior(e, x[rows], rows=rows, num_sampled=num_sampled), net=net), x,
+                options)  # fmt: skip
 
 
 PRIORS: dict[str, Callable[[], Case]] = {
@@ -109,78 +97,36 @@ PRIORS: dict[str, Callable[[], Case]] = {
     "mixture": lambda: Case(vae(lambda e: pv.priors.NormalMixture(D, 3)), bits()),
     "vamp": lambda: Case(vae(lambda e: pv.priors.VampPrior(e, bits()[:3])), bits()),
     "vamp, full covariance": lambda: Case(
-        pv.VAE(
-            pv.priors.VampPrior(encoder := FullNormal(WIDTH, D), bits()[:3]),
-            conditional(D, pv.families.bernoulli, WIDTH),
-            encoder,
-        ),
-        bits(),
+        vae(lambda e: pv.priors.VampPrior(e, bits()[:3]), posterior=pv.families.full_normal), bits()
     ),
     "vamp, given": lambda: given_vae(conditional_vamp),
     "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
-    "tilted mixture": lambda: Case(vae(lambda e: TiltedMixture()), bits()),
-    "flow prior": lambda: Case(vae(lambda e: FlowOver(T.affine_coupling(D, [4]))), bits()),
+    "autoregressive": lambda: Case(vae(lambda e: one_by_one(pv.networks.MaskedMLP(D, 5, 2 * D))), bits()),
+    "autoregressive, given": lambda: given_vae(lambda e: one_by_one(pv.networks.MaskedMLP([D, 3], 5, 2 * D))),
+    "affine coupling prior": lambda: Case(vae(over_normal(*pv.flows.affine_coupling(D, 2, hidden=(4,)))), bits()),
+    "spline coupling prior": lambda: Case(
+        vae(over_normal(*pv.flows.spline_coupling(D, 1, bins=3, hidden=(4,)))), bits()
+    ),
+    "masked autoregressive prior": lambda: Case(
+        vae(over_normal(*pv.flows.masked_autoregressive(D, 1, hidden=(4,)))), bits()
+    ),
+    "inverse autoregressive prior": lambda: Case(
+        vae(over_normal(*pv.flows.inverse_autoregressive(D, 1, hidden=(4,)))), bits()
+    ),
+    "zuko's spline flow as prior": lambda: Case(vae(over_normal(zuko.flows.NSF(D, transforms=1, bins=3))), bits()),
+    "Pyro's coupling as prior": lambda: Case(vae(over_normal(T.affine_coupling(D, [4]))), bits()),
+    "mixture of full normals": lambda: Case(vae(lambda e: pv.priors.FullNormalMixture(D, 3)), bits()),
+    "laplace prior": lambda: Case(vae(lambda e: pv.priors.Laplace(D)), bits()),
+    "student t prior": lambda: Case(vae(lambda e: pv.priors.StudentT(D)), bits()),
+    "exemplars": lambda: exemplars(),
+    "exemplars, some": lambda: exemplars(num_sampled=4),
+    "exemplars, path": lambda: exemplars(gradient=path),
+    "exemplars, doubly": lambda: exemplars(gradient=doubly_reparameterised, objective=iwae, num_particles=3),
+    "exemplars, repeated rows": lambda: exemplars(net=RowsOnly, objective=iwae, num_particles=3),
+    "given, mixture": lambda: given_vae(lambda e: conditional(3, pv.families.NormalMixture(2), D)),
 }
 
 # -------------------------------------------------------------------------------------------- likelihoods, posteriors
-
-
-class FullNormal(nn.Module):
-    """A multivariate normal with a covariance from the network."""
-
-    def __init__(self, n: int, width: int) -> None:
-        super().__init__()
-        self.net, self.width = nn.Linear(n, width + width**2), width
-
-    def forward(self, parent: Tensor) -> Any:
-        loc, raw = self.net(parent).split([self.width, self.width**2], -1)
-        raw = raw.unflatten(-1, (self.width, self.width))
-        diagonal = positive(raw.diagonal(dim1=-2, dim2=-1))
-        return dist.MultivariateNormal(loc, scale_tril=raw.tril(-1) + diagonal.diag_embed())
-
-
-class DiscretisedLogistic(pv.families.Family):
-    """A user's family: a logistic density cut into cells around 0, 1, ..."""
-
-    num_params = 2
-
-    def __init__(self, num_levels: int) -> None:
-        super().__init__()
-        self.register_buffer("edges", torch.arange(num_levels - 1) + 0.5, persistent=False)
-
-    def forward(self, loc: Tensor, raw_scale: Tensor) -> Any:
-        inner = torch.sigmoid((self.edges - loc[..., None]) / positive(raw_scale)[..., None])
-        cdf = torch.cat([torch.zeros_like(inner[..., :1]), inner, torch.ones_like(inner[..., :1])], -1)
-        return dist.Categorical(probs=cdf.diff(dim=-1) + 1e-6)
-
-
-def family(num_params: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A family from a function."""
-
-    def made(*params: Tensor) -> Any:
-        return function(*params)
-
-    made.num_params = num_params  # type: ignore[attr-defined]
-    return made
-
-
-student_t = family(2, lambda loc, raw: dist.StudentT(5.0, loc, positive(raw)))
-log_normal = family(2, lambda loc, raw: dist.LogNormal(loc, positive(raw)))
-gamma = family(2, lambda a, b: dist.Gamma(positive(a), positive(b)))
-beta = family(2, lambda a, b: dist.Beta(positive(a), positive(b)))
-laplace = family(2, lambda loc, raw: dist.Laplace(loc, positive(raw)))
-
-
-class Fixed(pv.priors.Prior):
-    """Any fixed distribution of the latents as a prior."""
-
-    def __init__(self, make: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.make = make
-        self.register_buffer("one", torch.ones(D))
-
-    def forward(self, *given: Any) -> Any:
-        return self.make(self.one).to_event(1)
 
 
 def observing(likelihood: Any, x: Callable[[], Tensor]) -> Callable[[], Case]:
@@ -200,28 +146,59 @@ def with_holes(
     return Case(pv.VAE(pv.priors.StandardNormal(D), observation(decoder), encoder), x, options or {})
 
 
+def levels() -> Tensor:
+    return torch.randint(8, (N, WIDTH)) / 7
+
+
+def inside() -> Tensor:
+    return torch.rand(N, WIDTH) * 0.9 + 0.05
+
+
+def table() -> Tensor:
+    return torch.cat([reals(2), counts()[:, :1], bits(1)], -1)
+
+
+def mixed() -> pv.families.Mixed:
+    return pv.families.Mixed([pv.families.normal, pv.families.normal, pv.families.Ordinal(5), pv.families.bernoulli])
+
+
+def dequantized(family: Any = pv.families.normal, noise: bool = False, **options: Any) -> Callable[[], Case]:
+    def make() -> Case:
+        q = conditional(WIDTH, pv.families.logit_normal, WIDTH) if noise else None
+        decoder = pv.Dequantized(conditional(D, family, WIDTH), num_levels=8, noise=q)
+        encoder = conditional(WIDTH, pv.families.normal, D)
+        return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, encoder), levels(), options)
+
+    return make
+
+
 LIKELIHOODS: dict[str, Callable[[], Case]] = {
     "normal": observing(pv.families.Normal, reals),
     "fixed scale": observing(pv.families.FixedScaleNormal, reals),
     "shared scale": observing(lambda: pv.families.SharedScaleNormal(shape=(WIDTH,)), reals),
+    "optimal scale": observing(lambda: pv.families.OptimalScaleNormal(shape=(WIDTH,)), reals),
     "categorical": observing(lambda: pv.families.Categorical(5), counts),
+    "ordinal": observing(lambda: pv.families.Ordinal(5), counts),
     "poisson": observing(pv.families.Poisson, counts),
-    "negative binomial": observing(
-        lambda: family(2, lambda r, logits: dist.NegativeBinomial(positive(r), logits=logits)), counts
-    ),
-    "student t": observing(lambda: student_t, reals),
-    "laplace": observing(lambda: laplace, reals),
-    "gamma": observing(lambda: gamma, lambda: reals().exp()),
-    "beta": observing(lambda: beta, lambda: torch.rand(N, WIDTH) * 0.9 + 0.05),
-    "continuous bernoulli": observing(
-        lambda: lambda logits: dist.ContinuousBernoulli(logits=logits), lambda: torch.rand(N, WIDTH)
-    ),
-    "discretised logistic": observing(lambda: DiscretisedLogistic(5), counts),
-    "multivariate normal": lambda: Case(
-        pv.VAE(pv.priors.StandardNormal(D), FullNormal(D, WIDTH), conditional(WIDTH, pv.families.normal, D)),
-        reals(),
-        {"max_grad_norm": 1.0},
-    ),
+    "negative binomial": observing(pv.families.NegativeBinomial, counts),
+    "zero-inflated negative binomial": observing(pv.families.ZeroInflatedNegativeBinomial, counts),
+    "multinomial": observing(pv.families.Multinomial, counts),
+    "student t": observing(pv.families.StudentT, reals),
+    "laplace": observing(pv.families.Laplace, reals),
+    "log-normal": observing(pv.families.LogNormal, lambda: reals().exp()),
+    "gamma": observing(pv.families.Gamma, lambda: reals().exp()),
+    "beta": observing(pv.families.Beta, inside),
+    "logit-normal": observing(pv.families.LogitNormal, inside),
+    "continuous bernoulli": observing(pv.families.ContinuousBernoulli, lambda: torch.rand(N, WIDTH)),
+    "discretized logistic": observing(lambda: pv.families.DiscretizedLogistic(8), levels),
+    "discretized normal": observing(lambda: pv.families.DiscretizedNormal(8), levels),
+    "mixture of discretized logistics": observing(lambda: pv.families.DiscretizedLogisticMixture(2, 8), levels),
+    "categorical levels": observing(lambda: pv.families.CategoricalLevels(8, 3), levels),
+    "von Mises": observing(pv.families.VonMises, lambda: 3 * (2 * torch.rand(N, WIDTH) - 1)),
+    "mixed": observing(mixed, table),
+    "dequantized": dequantized(num_particles=3),
+    "dequantized, variational, path": dequantized(pv.families.laplace, noise=True, gradient=path),
+    "multivariate normal": lambda: Case(vae(likelihood=pv.families.full_normal), reals(), {"max_grad_norm": 1.0}),
     "missing values": lambda: with_holes(pv.Missing, {"num_particles": 2}),
     "missing values, doubly": lambda: with_holes(
         pv.Missing, {"objective": iwae, "num_particles": 3, "gradient": doubly_reparameterised}
@@ -236,19 +213,32 @@ LIKELIHOODS: dict[str, Callable[[], Case]] = {
 }
 
 
-def latent(posterior: Any, prior: Callable[[Tensor], Any] | None = None) -> Callable[[], Case]:
-    made = (lambda e: pv.priors.StandardNormal(D)) if prior is None else (lambda e: Fixed(prior))
+def latent(posterior: Any, prior: Any = None) -> Callable[[], Case]:
+    """A VAE with this posterior family; the prior standard normal, or learned of a family."""
+
+    def made(encoder: nn.Module) -> nn.Module:
+        return pv.priors.StandardNormal(D) if prior is None else pv.priors.Learned(prior, D)
+
     return lambda: Case(vae(made, posterior=posterior()), bits())
 
 
-def flow_guide(*flows: Callable[[], Any], **options: Any) -> Callable[[], Case]:
+def flow_guide(
+    *flows: Callable[[], Any], context: int = 0, prior: tuple[Any, ...] = (), **options: Any
+) -> Callable[[], Case]:
+    """A flow as posterior, and one over a standard normal as prior."""
+
     def make() -> Case:
-        encoder = FlowOver(*(flow() for flow in flows), width=WIDTH)
-        return Case(
-            pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), encoder), bits(), options
-        )
+        posterior = pv.families.Flow(pv.families.normal, [flow() for flow in flows], context=context)
+        net = pv.networks.MLP(WIDTH, 5, posterior.out_shape((D,)))
+        encoder = pv.Conditional(net, posterior)
+        decoder = conditional(D, pv.families.bernoulli, WIDTH)
+        return Case(pv.VAE(over_normal(*prior)(encoder), decoder, encoder), bits(), options)
 
     return make
+
+
+def amortised(layers: Callable[..., Any], num_layers: int = 1, **options: Any) -> Callable[[], Case]:
+    return flow_guide(lambda: layers(D, num_layers, context=3), context=3, **options)
 
 
 def autoregressive() -> Any:
@@ -258,26 +248,43 @@ def autoregressive() -> Any:
 POSTERIORS: dict[str, Callable[[], Case]] = {
     "fixed scale posterior": latent(pv.families.FixedScaleNormal),
     "shared scale posterior": latent(pv.families.SharedScaleNormal),
-    "student t posterior": latent(lambda: student_t),
-    "log-normal posterior": latent(lambda: log_normal, lambda one: dist.LogNormal(0 * one, one)),
-    "gamma posterior": latent(lambda: gamma, lambda one: dist.Gamma(2 * one, one)),
-    "beta posterior": latent(lambda: beta, lambda one: dist.Beta(2 * one, one)),
-    "laplace posterior": latent(lambda: laplace),
-    "full covariance posterior": lambda: Case(
-        pv.VAE(pv.priors.StandardNormal(D), conditional(D, pv.families.bernoulli, WIDTH), FullNormal(WIDTH, D)), bits()
+    "student t posterior": latent(pv.families.StudentT),
+    "log-normal posterior": latent(pv.families.LogNormal, pv.families.log_normal),
+    "gamma posterior": latent(pv.families.Gamma, pv.families.gamma),
+    "beta posterior": latent(pv.families.Beta, pv.families.beta),
+    "laplace posterior": latent(pv.families.Laplace),
+    "full covariance posterior": latent(pv.families.FullNormal),
+    "low-rank posterior": latent(lambda: pv.families.LowRankNormal(1)),
+    "mixture posterior": latent(lambda: pv.families.NormalMixture(3)),
+    "mixture posterior, doubly": lambda: Case(
+        vae(VAMP, posterior=pv.families.NormalMixture(2)),
+        bits(),
+        {"gradient": doubly_reparameterised, "objective": iwae, "num_particles": 3},
     ),
-    "autoregressive flow": flow_guide(autoregressive),
-    "affine coupling, path": flow_guide(lambda: T.affine_coupling(D, [4]), gradient=path),
-    "two flows": flow_guide(
+    "enumerated categorical": latent(pv.families.OneHotCategorical, pv.families.OneHotCategorical()),
+    "relaxed categorical": latent(
+        lambda: pv.families.RelaxedOneHotCategorical(0.3), pv.families.RelaxedOneHotCategorical(0.5)
+    ),
+    "inverse autoregressive flow": amortised(pv.flows.inverse_autoregressive, 2),
+    "inverse autoregressive flow, path": amortised(pv.flows.inverse_autoregressive, gradient=path),
+    "masked autoregressive flow": amortised(pv.flows.masked_autoregressive),
+    "affine coupling": amortised(pv.flows.affine_coupling, 2),
+    "affine coupling, path": amortised(pv.flows.affine_coupling, gradient=path),
+    "spline coupling": amortised(pv.flows.spline_coupling),
+    "spline coupling, doubly": amortised(
+        pv.flows.spline_coupling, gradient=doubly_reparameterised, objective=iwae, num_particles=2
+    ),
+    "planar flow": amortised(pv.flows.planar),
+    "radial flow": amortised(pv.flows.radial),
+    "sylvester flow": amortised(pv.flows.sylvester),
+    "two of Pyro's flows": flow_guide(
         autoregressive, lambda: T.affine_coupling(D, [4]), autoregressive, objective=iwae, num_particles=3
     ),
-    "affine coupling": flow_guide(lambda: T.affine_coupling(D, [4])),
+    "Pyro's conditional flow": flow_guide(lambda: T.conditional_affine_autoregressive(D, 3, [4]), context=3),
+    "zuko's flow": flow_guide(lambda: zuko.flows.MAF(D, context=3, transforms=1), context=3),
     "neural autoregressive flow": flow_guide(lambda: T.neural_autoregressive(D, [4])),
-    "planar flow": flow_guide(lambda: T.Planar(D)),
-    "radial flow": flow_guide(lambda: T.Radial(D)),
     "householder flow": flow_guide(lambda: T.Householder(D)),
-    "sylvester flow": flow_guide(lambda: T.Sylvester(D, 2)),
-    "tanh": flow_guide(lambda: T.AffineTransform(0.0, 3.0), lambda: T.TanhTransform()),
+    "tanh": flow_guide(lambda: T.AffineTransform(0.0, 3.0), lambda: T.TanhTransform(), prior=(T.TanhTransform(),)),
 }
 
 # ------------------------------------------------------------------------------------------ networks and kinds of data
@@ -315,6 +322,46 @@ class OfTree(nn.Module):
         return self.encoder(*pv.trees.leaves(x))
 
 
+def tokens(*shape: int) -> Tensor:
+    return torch.randint(3, (N, *(shape or (WIDTH,))))
+
+
+def text(net: Any = None, **options: Any) -> Case:
+    """A VAE of tokens, its decoder autoregressive."""
+    reader = nn.Embedding(3, 2)
+    encoder = pv.readings.Reading(pv.networks.RecurrentEncoder((WIDTH, 2), 2 * D, width=5), reader)
+    net = net or pv.networks.RecurrentDecoder([(WIDTH, 2), D], 3 * WIDTH, width=5, word_dropout=0.3)
+    decoder = pv.Autoregressive(pv.readings.Reading(net, reader), pv.families.Categorical(3))
+    program = pv.VAE(pv.priors.StandardNormal(D), decoder, pv.Conditional(encoder, pv.families.normal))
+    return Case(program, tokens(), options)
+
+
+def labelled() -> Case:
+    """Labels as integers, embedded; the prior is of the label too, and ignores a second variable."""
+    readers = nn.Embedding(3, 2), pv.readings.Ignore()
+    reading, net = pv.readings.Reading, pv.networks.ResidualMLP
+    encoder = pv.Conditional(reading(net([WIDTH, 2], 5, 5, 2 * D), None, *readers), pv.families.normal)
+    decoder = pv.Conditional(reading(net([D, 2], 5, WIDTH), None, *readers), pv.families.bernoulli)
+    prior = pv.Conditional(reading(net(2, 5, 2 * D), *readers), pv.families.normal)
+    return Case(pv.VAE(prior, decoder, encoder), (bits(), tokens(1).squeeze(1), reals(2)))
+
+
+def residual_images() -> Case:
+    shape, sizes = (1, 5, 4), {"channels": (4, 8), "hidden": 5}
+    encoder = pv.Conditional(pv.networks.ResidualConvEncoder(shape, 2 * D, **sizes), pv.families.normal)
+    decoder = pv.Conditional(pv.networks.ResidualConvDecoder(D, shape, **sizes), pv.families.bernoulli)
+    return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, encoder), bits(*shape))
+
+
+def wrapped() -> Case:
+    """A module that takes rows alone, with several particles."""
+    rows = nn.Sequential(nn.Unflatten(1, (1, D)), nn.Conv1d(1, 3, 1), nn.Flatten(), nn.Linear(3 * D, WIDTH))
+    decoder = pv.Conditional(pv.networks.BatchFree(rows, D, WIDTH), pv.families.bernoulli)
+    encoder = conditional(WIDTH, pv.families.normal, D)
+    program = pv.VAE(pv.priors.StandardNormal(D), decoder, encoder)
+    return Case(program, bits(), {"objective": iwae, "num_particles": 3})
+
+
 def tree() -> Case:
     real, binary = conditional(D, pv.families.normal, 3), conditional(D, pv.families.bernoulli, 2)
     decoder = pv.Product({"a": real, "b": pv.Product([binary, conditional(D, pv.families.poisson, WIDTH)])})
@@ -344,6 +391,13 @@ NETWORKS: dict[str, Callable[[], Case]] = {
     "float64": in_float64,
     "bfloat16": lambda: Case(vae(), bits(), {"precision": "bf16"}),
     "bfloat16, convolutions": lambda: images(precision="bf16"),
+    "labels embedded, residual networks": labelled,
+    "residual convolutions": residual_images,
+    "any module, particles": wrapped,
+    "text": text,
+    "text, particles": lambda: text(objective=iwae, num_particles=3),
+    "text, path": lambda: text(gradient=path),
+    "text, masked": lambda: text(pv.networks.MaskedMLP([(WIDTH, 2), D], 8, 3 * WIDTH)),
 }
 
 # --------------------------------------------------------------------------------------- objectives, gradients, guards
@@ -557,9 +611,12 @@ def clipped_adam(parameters: Any) -> Any:
 
 
 EAGER: dict[str, tuple[Callable[[], Case], str]] = {  # with the reason
-    "spline coupling": (flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])), "selects by a tensor's values"),
+    "Pyro's spline coupling": (
+        flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])),
+        "selects by a tensor's values",
+    ),
     "block autoregressive flow": (flow_guide(lambda: T.block_autoregressive(D)), "selects by a tensor's values"),
-    "inverse of an autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
+    "inverse of Pyro's autoregressive flow": (flow_guide(autoregressive, gradient=path), "looks at a tensor's value"),
     "a branch": (lambda: Case(vae(net=Branching), bits()), "looks at a tensor's value"),
     "a count in the optimizer": (standard(optimizer=Replacing), "count of steps in Python"),
     "ClippedAdam": (standard(optimizer=clipped_adam), "count of steps in Python"),

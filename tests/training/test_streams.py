@@ -106,7 +106,7 @@ def test_a_step_works_on_copies(on_disk: Any) -> None:
     """A batch that is changed in place changes no file, and a later change of the file no batch."""
     x = on_disk(X, "r+")
     with closing(source(x, CPU).feeds(30, shuffle=False)) as feeds:
-        (batch,) = next(feeds)
+        _, batch = next(feeds)
     batch.add_(1.0)
     assert np.array_equal(x, X.numpy())
     x[:] = 7.0

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.families.base import Family, location, positive
-from pyrovae.families.special import log_sinhc
-from pyrovae.families.supports import Levels
+from pyrovae.families.special import log_ndtr, log_sinhc
+from pyrovae.families.supports import Levels, checked
 
 
 class Rounded(TorchDistribution):
@@ -104,12 +104,12 @@ class RoundedNormal(Rounded):
         density = dist.Normal(torch.zeros_like(middle), 1.0, validate_args=False).log_prob(middle)
         touching = density + width.log() + log_sinhc(torch.where(narrow, middle * width / 2, 0.0))
         low, high = torch.where(middle > 0, -b, a), torch.where(middle > 0, -a, b)  # Phi(b) - Phi(a) mirrored
-        log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
+        log_low, log_high = log_ndtr(low), log_ndtr(high)
         difference = log_high + torch.log(-torch.expm1((log_low - log_high).clamp(max=-1e-4)))
         return torch.where(narrow, touching, difference)
 
     def log_below(self, b: Tensor) -> Tensor:
-        return torch.special.log_ndtr(b)
+        return log_ndtr(b)
 
     def draw(self, shape: Size) -> Tensor:
         return torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
@@ -172,65 +172,3 @@ class DiscretizedLogisticMixture(Family):
         apart = torch.linspace(-0.1, 0.1, self.num_components).tolist() if self.num_components > 1 else [0.0]
         zeros = [torch.zeros_like(mean)] * self.num_components
         return torch.cat([*zeros, *(mean + shift for shift in apart), *zeros])
-
-
-def checked(num_levels: int) -> int:
-    """Raises PyrovaeError for fewer than two levels."""
-    if num_levels < 2:
-        raise PyrovaeError(f"there must be at least two levels; got {num_levels}")
-    return num_levels
-
-
-class CategoricalLevels(Family):
-    """P(x) = softmax(W f + c)_k for x = k / (L - 1), with f a few numbers per element and W, c shared by all; nats.
-
-    A categorical over levels that says nothing about which of them are close. Logits straight from a network would be
-    L numbers per element; here they are a linear map, of learned W (L x F), of F.
-
-    Args:
-        num_levels: L.
-        num_features: F, how many numbers per element the network gives.
-    """
-
-    def __init__(self, num_levels: int = 256, num_features: int = 8) -> None:
-        super().__init__()
-        if num_features < 1:
-            raise PyrovaeError(f"there must be at least one feature; got {num_features}")
-        self.num_levels, self.num_params = checked(num_levels), num_features
-        self.logits = nn.Linear(num_features, num_levels)
-
-    def forward(self, *features: Tensor) -> TorchDistribution:
-        return LevelsCategorical(self.logits(torch.stack(features, -1)))
-
-
-class LevelsCategorical(TorchDistribution):
-    """A categorical over k / (L - 1); logits (*batch, L)."""
-
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real_vector}
-
-    def __init__(self, logits: Tensor, *, validate_args: bool | None = None) -> None:
-        self.logits = logits
-        super().__init__(logits.shape[:-1], validate_args=validate_args)
-
-    @constraints.dependent_property(is_discrete=True, event_dim=0)
-    def support(self) -> constraints.Constraint:
-        return Levels(self.logits.shape[-1])
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> LevelsCategorical:
-        return LevelsCategorical(self.logits.expand(*batch_shape, self.logits.shape[-1]), validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        # cross_entropy wants (points, L) and needs half the time of Categorical.log_prob
-        k = (value * (self.logits.shape[-1] - 1)).round().long().expand(self.batch_shape)
-        flat = self.logits.reshape(-1, self.logits.shape[-1])
-        return -nn.functional.cross_entropy(flat, k.reshape(-1), reduction="none").view(k.shape)
-
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        level = dist.Categorical(logits=self.logits, validate_args=False).sample(sample_shape)
-        return level.to(self.logits) / (self.logits.shape[-1] - 1)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.logits.softmax(-1) @ torch.linspace(0, 1, self.logits.shape[-1]).to(self.logits)
