@@ -18,7 +18,7 @@ from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
 from pyrovae.latent import Activity, activity
-from pyrovae.observations import Dequantized, Observation
+from pyrovae.observations import Dequantized, Missing, MissingNotAtRandom, Observation, SelfMasking
 from pyrovae.parameters import adopt
 from pyrovae.programs import VAE
 from pyrovae.recipes import conv_vae, text_vae, vae
@@ -39,10 +39,13 @@ __all__ = [
     "Evidence",
     "EvidenceWarning",
     "LogTerms",
+    "Missing",
+    "MissingNotAtRandom",
     "Observation",
     "Product",
     "PyrovaeError",
     "Run",
+    "SelfMasking",
     "Site",
     "activity",
     "adopt",

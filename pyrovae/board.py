@@ -310,6 +310,20 @@ LIKELIHOODS: dict[str, Part] = {
         "Bowman et al. 2016",
         "categories",
     ),
+    "normal, missing values": Part(
+        lambda latent, width: observations.Missing(decoder(families.Normal)(latent, width)),
+        "p(x_seen) = prod over d seen of N(x_d; loc_d, scale_d)",
+        "Mattei & Frellsen 2019",
+        "reals, some missing",
+    ),
+    "normal, mask model": Part(
+        lambda latent, width: observations.MissingNotAtRandom(
+            decoder(families.Normal)(latent, width), observations.SelfMasking(width, sign=1)
+        ),
+        "p(x_seen, s) = int prod_d N(x_d; loc_d, scale_d) P(s_d | x_d) dx_missing",
+        "Ipsen et al. 2021",
+        "reals, some missing",
+    ),
 }
 
 POSTERIORS: dict[str, Part] = {

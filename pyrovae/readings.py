@@ -19,6 +19,7 @@ from torch.distributions import Distribution, constraints
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.networks import Shape
+from pyrovae.observed_values import ValuesAndMask as ValuesAndMask
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
 

@@ -20,6 +20,8 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.families import Family
 from pyrovae.programs import VAE
 
+Observing = Callable[[nn.Module], nn.Module]
+
 
 class PriorRecipe(ABC):
     """From the encoder and the data to a prior, where a prior needs to know them."""
@@ -43,7 +45,8 @@ class Vamp(PriorRecipe):
             raise PyrovaeError(
                 "pseudo-labels are learned real numbers: make labels one-hot, as data.conditional() does"
             )
-        return priors.VampPrior(encoder, (split.x[:count], *(g[:count] for g in split.given)))
+        x = torch.where(data.seen(split.x[:count]), split.x[:count], data.mean)
+        return priors.VampPrior(encoder, (x, *(g[:count] for g in split.given)))
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ class Dense(Recipe):
             and with one for each column of a table, which start at the data's spread, categorical for tokens, poisson
             for counts.
         posterior: the encoder's family; by default a normal with a scale per element.
+        observation: wraps the decoder where less is seen than it describes: ``pyrovae.Missing`` for data with missing
+            values (the encoder then reads values and mask), ``functools.partial(pyrovae.Dequantized, num_levels=256)``.
         network: ``networks.GatedMLP``, ``networks.MLP`` or ``networks.ResidualMLP``.
         readers: how encoder and decoder read the conditioning variables, one for each: ``torch.nn.Embedding(10, 8)`` or
             ``readings.OneHot(10)`` for integer labels, which both parts share; without one a variable is read as it is.
@@ -124,11 +129,16 @@ class Dense(Recipe):
     prior: nn.Module | PriorRecipe | None = None
     likelihood: Family | None = None
     posterior: Family | None = None
+<<<<<<< HEAD
     network: type[networks.Network] = networks.GatedMLP
+=======
+    observation: Observing | None = None
+    network: Callable[..., networks.Network] = networks.GatedMLP
+>>>>>>> missing
     readers: Sequence[nn.Module | None] = ()
 
     def __call__(self, data: Data) -> VAE:
-        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.readers)
+        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.readers, self.observation)
         encoder = self.network(shapes.encoder_in, *self.hidden, shapes.encoder_out)
         decoder = self.network(shapes.decoder_in, *reversed(self.hidden), shapes.decoder_out)
         return shapes.program(self.prior, encoder, decoder)
@@ -142,7 +152,7 @@ class Convolutional(Recipe):
         latent: the dimension of z.
         channels: of the stages, from the image inwards; each stage halves the image.
         hidden: width of the dense layer between the convolutions and z.
-        prior, likelihood, posterior, readers: as for ``Dense``.
+        prior, likelihood, posterior, observation, readers: as for ``Dense``.
         blocks: residual blocks in each stage, ``networks.ResidualConvEncoder``; none by default.
     """
 
@@ -152,11 +162,12 @@ class Convolutional(Recipe):
     prior: nn.Module | PriorRecipe | None = None
     likelihood: Family | None = None
     posterior: Family | None = None
+    observation: Observing | None = None
     readers: Sequence[nn.Module | None] = ()
     blocks: int = 0
 
     def __call__(self, data: Data) -> VAE:
-        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.readers)
+        shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.readers, self.observation)
         sizes: dict[str, Any] = {"channels": self.channels, "hidden": self.hidden}
         if self.blocks:
             sizes["blocks"] = self.blocks
@@ -226,7 +237,7 @@ def vae(data: Data, **options: Any) -> VAE:
 
     Args:
         data: a data set; its event shape, support, mean and ``given`` shape the program.
-        options: those of ``Dense``: latent, hidden, prior, likelihood, posterior, network, readers.
+        options: those of ``Dense``: latent, hidden, prior, likelihood, posterior, observation, network, readers.
 
     Example:
         >>> import pyrovae as pv
@@ -242,7 +253,8 @@ def conv_vae(data: Data, **options: Any) -> VAE:
 
     Args:
         data: as for ``vae``.
-        options: those of ``Convolutional``: latent, channels, hidden, prior, likelihood, posterior, readers, blocks.
+        options: those of ``Convolutional``: latent, channels, hidden, prior, likelihood, posterior, observation,
+            readers, blocks.
     """
     return Convolutional(**options)(data)
 
@@ -271,10 +283,17 @@ class _Shapes:
         likelihood: Family | None,
         posterior: Family | None,
         readers: Sequence[nn.Module | None],
+        observation: Observing | None = None,
         reader: nn.Module | None = None,
     ) -> None:
         if latent < 1:
             raise PyrovaeError(f"the number of latent dimensions must be at least 1; got {latent}")
+        if data.missing and observation is None:
+            raise PyrovaeError(
+                f"values of {data.name} are missing: say observation=pyrovae.Missing (recipes.Dense, "
+                "recipes.Convolutional), or impute them"
+            )
+        self.observation = observation
         self.data, self.latent, self.readers = data, latent, readers
         self.reader = reader or _usual_reader(data)
         self.likelihood = likelihood or _default_likelihood(data)
@@ -291,9 +310,8 @@ class _Shapes:
         """The networks made to parts and put together, the decoder starting at the training mean."""
         if isinstance(self.likelihood, Family):  # a plain function does not say where to start
             decoder.start_at(self.likelihood.params_at(self.data.mean))
-        return self.assembled(
-            prior, encoder, Conditional(_reading(decoder, self.latent_reader, *self.readers), self.likelihood)
-        )
+        described = Conditional(_reading(decoder, self.latent_reader, *self.readers), self.likelihood)
+        return self.assembled(prior, encoder, self.observation(described) if self.observation else described)
 
     def assembled(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: nn.Module) -> VAE:
         """The program of a decoder and an encoder's network."""
@@ -310,6 +328,14 @@ def _reading(net: nn.Module, *readers: nn.Module | None) -> nn.Module:
 
 
 def _usual_reader(data: Data) -> nn.Module | None:
+    of_values = _reader_of_values(data)
+    if not data.missing:
+        return of_values
+    sentinel = -1 if data.num_levels else None
+    return readings.ValuesAndMask(of_values, sentinel=sentinel, event_dim=len(data.event_shape))
+
+
+def _reader_of_values(data: Data) -> nn.Module | None:
     if data.num_levels:
         return readings.OneHot(data.num_levels)
     return readings.LogCounts() if data.kind == "counts" else None
@@ -329,5 +355,5 @@ def _default_likelihood(data: Data) -> Family:
 def _spread(data: Data) -> float:
     """The training data's standard deviation about their mean: the scale of a decoder that says the mean, as it does
     at the start. From 1 a scale of grey values would take thousands of steps down."""
-    variance = (data.train.x - data.mean).square().mean().item()
+    variance = (data.train.x - data.mean).square().nanmean().item()
     return max(math.sqrt(variance), 10 * families.MIN_SCALE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from functools import cache
 from typing import Any
 
@@ -293,3 +294,36 @@ def test_pseudo_inputs_are_no_tokens() -> None:
 def test_a_table_has_a_scale_for_each_column() -> None:
     program = pv.vae(of_kind("table"), latent=2, hidden=(8,))
     assert program.decoder.family.raw_scale.shape == (5,)
+
+
+# ---------------------------------------------------------------------------------------------------- missing values
+
+
+@pytest.mark.parametrize("make", [pv.vae, pv.conv_vae])
+def test_recipes_read_missing_values(make: Any) -> None:
+    torch.manual_seed(0)
+    data = pv.data.hide(pv.data.load("digits"), 0.3).conditional()
+    with pytest.raises(pv.PyrovaeError, match=r"values of digits are missing: say observation=pyrovae\.Missing"):
+        make(data, latent=2)
+    vae = make(data, latent=2, observation=pv.Missing, prior=pv.recipes.Vamp(5))
+    assert vae.missing_values == ("x",) and all(p.isfinite().all() for p in vae.parameters())
+    run = pv.fit(vae, data, epochs=1, compile=False, device="cpu")
+    assert math.isfinite(run.history[0]["validation"])
+    few = data.test.x[:5], data.test.given[0][:5]
+    assert pv.log_terms(vae, *few).log_weight.isfinite().all()
+
+
+def test_other_observations_of_recipes() -> None:
+    torch.manual_seed(0)
+    grey = pv.data.load("digits", binarization="none")
+    vae = pv.vae(grey, latent=2, hidden=(8,), observation=functools.partial(pv.Dequantized, num_levels=17))
+    assert isinstance(vae.decoder, pv.Dequantized) and vae.decoder.num_levels == 17
+    tokens = torch.randint(3, (40, 6))
+    split = pv.data.Split(tokens)
+    data = pv.data.Data("t", split, split, split, "none", 0, "", kind="tokens", levels=("a", "b", "c"))
+    counts = pv.data.Data("c", *[pv.data.Split(tokens.float())] * 3, "none", 0, "", kind="counts")
+    for complete, observation in ((data, functools.partial(pv.Missing, sentinel=-1)), (counts, pv.Missing)):
+        holes = pv.data.hide(complete, 0.3)
+        made = pv.vae(holes, latent=2, hidden=(8,), observation=observation)
+        run = pv.fit(made, holes, epochs=1, compile=False, device="cpu")
+        assert math.isfinite(run.history[0]["validation"]) and run.history[0]["skipped"] == 0

@@ -85,7 +85,7 @@ class Experiment:
 
     def evaluate(self, program: Any, split: Split, **options: Any) -> Evidence:
         """``pyrovae.log_marginal`` with the config's options, and ``options`` over them."""
-        units = {"log_jacobian": self.data().log_jacobian}
+        units = {"log_jacobian": self.data().log_jacobian_of(split.x)}
         given = {"seed": self.config.seed, **units, **_known(vars(self.config.evaluate)), **_known(options)}
         return log_marginal(program, split.x, *split.given, **given)
 

@@ -7,6 +7,7 @@ from pyrovae.data.adbench_tables import adbench
 from pyrovae.data.catalogue import names
 from pyrovae.data.embedded import digits
 from pyrovae.data.file_images import binarized_mnist, freyfaces, omniglot28
+from pyrovae.data.hiding import hide
 from pyrovae.data.idx_images import fashion_mnist, mnist
 from pyrovae.data.inventory import Listed, listing, verify
 from pyrovae.data.loading import load
@@ -32,6 +33,7 @@ __all__ = [
     "digits",
     "fashion_mnist",
     "freyfaces",
+    "hide",
     "images",
     "listing",
     "load",

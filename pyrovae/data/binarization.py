@@ -14,11 +14,12 @@ def check_binarization(name: str) -> None:
 
 
 def bernoulli(x: Tensor, *, generator: torch.Generator) -> Tensor:
-    """One draw from Bernoulli(x), elementwise, in x's shape, dtype and device.
+    """One draw from Bernoulli(x), elementwise, in x's shape, dtype and device; NaN, a missing value, stays so.
 
     The uniform lies in [0, 1), so that a pixel of probability 0 is never drawn and one of probability 1 always is.
     """
-    return (torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator) < x).to(x.dtype)
+    uniform = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+    return torch.where(x.isnan(), x, (uniform < x).to(x.dtype))
 
 
 def binarize(

@@ -25,6 +25,7 @@ def load(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     label: str | None = None,
+    missing: bool | None = None,
     root: Root = None,
     download: bool = True,
 ) -> Data:
@@ -43,6 +44,7 @@ def load(
         size: of images, an int or (H, W); of text, the length of a sequence.
         channels: of a folder of images, 1 or 3.
         label: the column of a table, or the attribute of CelebA, that is the label.
+        missing: of a table or arrays of your own: whether values may be missing (an empty field, NaN).
         root: the folder where the files of a data set with a name are; else that of the environment variable
             PYROVAE_DATA. It is only read.
         download: whether what is neither there nor in the cache may be downloaded into the cache.
@@ -63,7 +65,7 @@ def load(
         raise unknown("data set", name, names())
     options = {
         "binarization": binarization, "standardize": standardize, "validation": validation, "test": test,
-        "size": size, "channels": channels, "label": label,
+        "size": size, "channels": channels, "label": label, "missing": missing,
     }  # fmt: skip
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     taken = list(inspect.signature(loader).parameters)

@@ -27,6 +27,7 @@ def arrays(
     seed: int = 0,
     validation: Share | None = None,
     test: Share | None = None,
+    missing: bool = False,
 ) -> Data:
     """Arrays in a .npy or .npz file: images (N, H, W), (N, C, H, W) or (N, H, W, C), or a table (N, D).
 
@@ -39,6 +40,7 @@ def arrays(
         binarization: of images; see :func:`images`.
         standardize: of a table, True by default; see :func:`table`.
         validation, test: how many are held out; a float is a fraction, a tenth where None.
+        missing: whether NaN stands for a missing value; see :func:`table`.
 
     Raises:
         PyrovaeError: a file that is cut short, has bytes left over or holds Python objects; arrays of another form;
@@ -49,7 +51,7 @@ def arrays(
     raw = read_bytes(path)
     found = parse_npz(raw, name=str(path)) if path.suffix.lower() == ".npz" else {"x": parse_npy(raw, name=str(path))}
     keys = _keys(path, found)
-    x = {part: _values(f"{path}, {key}", found[key]) for part, key in keys.items()}
+    x = {part: _values(f"{path}, {key}", found[key], missing=missing) for part, key in keys.items()}
     check_alike(str(path), x)
     labels, classes = _labels(path, found, keys, x)
     generator = torch.Generator("cpu").manual_seed(seed)
@@ -59,13 +61,13 @@ def arrays(
         _check_unused(path, "table", binarization=binarization)
         return table_data(
             path.name, split_x, split_labels, columns=[f"x{i}" for i in range(x["train"].shape[1])], classes=classes,
-            standardize=standardize is not False, seed=seed, fingerprint=fingerprint,
+            standardize=standardize is not False, seed=seed, fingerprint=fingerprint, missing=missing,
         )  # fmt: skip
     _check_unused(path, "array of images", standardize=standardize)
     grey = in_unit_interval(split_x)
     return image_data(
         path.name, grey, split_labels, binarization=binarization or ("static" if all(map(is_bits, grey)) else "none"),
-        seed=seed, generator=generator, classes=classes, fingerprint=fingerprint,
+        seed=seed, generator=generator, classes=classes, fingerprint=fingerprint, missing=missing,
     )  # fmt: skip
 
 
@@ -94,15 +96,17 @@ def _label_keys(found: dict[str, Array], keys: dict[str, str]) -> dict[str, str]
     return {part: noun + key.removeprefix("x") for part, key in keys.items()}
 
 
-def _values(where: str, array: Array) -> Tensor:
+def _values(where: str, array: Array, *, missing: bool) -> Tensor:
     """A table (N, D) float64, or images (N, C, H, W), uint8 or float32 in [0, 1]."""
     if array.dtype.kind not in "iufb" or array.ndim not in (2, 3, 4) or not array.size:
         raise PyrovaeError(
             f"{where}: {array.dtype} {array.shape}; expected numbers, a table (N, D) or images (N, H, W), (N, C, H, W)"
         )
-    if not np.isfinite(array).all():
-        index = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise PyrovaeError(f"{where}: {array[tuple(index)]} at index {index}; data must be finite: remove such rows")
+    bad = np.isinf(array) if missing else ~np.isfinite(array)
+    if bad.any():
+        index = np.argwhere(bad)[0].tolist()
+        advice = "remove such rows" + (", or announce missing values (missing=True)" if np.isnan(array).any() else "")
+        raise PyrovaeError(f"{where}: {array[tuple(index)]} at index {index}; data must be finite: {advice}")
     if array.ndim == 2:
         return torch.from_numpy(array.astype(np.float64))
     return _images(where, array)
@@ -115,10 +119,10 @@ def _images(where: str, array: Array) -> Tensor:
         raise PyrovaeError(f"{where}: {array.shape}; images have 1 or 3 channels, (N, C, H, W) or (N, H, W, C)")
     if array.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(array))
-    if array.min() < 0 or array.max() > 1:
+    if (array < 0).any() or (array > 1).any():
         raise PyrovaeError(
-            f"{where}: {array.dtype} values from {array.min():g} to {array.max():g}; images are uint8, or floats in "
-            '[0, 1]: save x.astype("uint8"), or x / 255'
+            f"{where}: {array.dtype} values from {np.nanmin(array):g} to {np.nanmax(array):g}; images are uint8, or "
+            'floats in [0, 1]: save x.astype("uint8"), or x / 255'
         )
     return torch.from_numpy(array.astype(np.float32))
 

@@ -29,6 +29,7 @@ def table(
     validation: Share = VALIDATION,
     test: Share = TEST,
     label: str | None = None,
+    missing: bool = False,
 ) -> Data:
     """A file of comma- (.csv) or tab-separated (.tsv) numbers, x (N, D), the columns' names in its first line.
 
@@ -39,11 +40,13 @@ def table(
         validation, test: how many rows are held out; a float is a fraction of all.
         label: the column that is the label, of whole numbers or text; no labels where None. A text is a class as it
             is written, "NA" and "None" too; only an empty field is missing.
+        missing: whether numbers may be missing (an empty field, NA): they become NaN, which a program has to announce
+            by ``pyrovae.Missing``. Columns are standardised by what is seen of them.
 
     Raises:
-        PyrovaeError: a file that is not such a table: no header, rows of unequal length, missing values, text in a
-            column, an infinity; a column without a name; an unknown or missing label; a constant column; values that
-            float32 cannot hold where nothing is standardised; a split that would be empty.
+        PyrovaeError: a file that is not such a table: no header, rows of unequal length, missing values that are not
+            announced, text in a column, an infinity; a column without a name; an unknown or missing label; a constant
+            column; values that float32 cannot hold where nothing is standardised; a split that would be empty.
     """
     path = Path(path).expanduser()
     raw = read_bytes(path)
@@ -53,11 +56,12 @@ def table(
     if label is not None:
         check_known(f"column of {path.name}", label, list(frame.columns))
         codes, classes = encoded(complete(f"{path}, column {label}", _labels(path, raw, frame.pop(label))))
-    _check_numbers(path, frame)
+    _check_numbers(path, frame, missing=missing)
     columns = tuple(frame.columns)
     return split_table(
         path.name, frame.to_numpy(dtype=np.float64), codes, columns=columns, classes=classes, standardize=standardize,
         seed=seed, validation=validation, test=test, fingerprint=digest(raw, json.dumps([columns, label]).encode()),
+        missing=missing,
     )  # fmt: skip
 
 
@@ -115,15 +119,16 @@ def _is_number(name: Any) -> bool:
     return True
 
 
-def _check_numbers(path: Path, frame: Any) -> None:
+def _check_numbers(path: Path, frame: Any, *, missing: bool) -> None:
     if not frame.shape[1]:
         raise PyrovaeError(f"{path}: there is no column besides the label")
-    missing = frame.isna().to_numpy()
-    if missing.any():
-        row, column = (int(i) for i in np.argwhere(missing)[0])
+    empty = frame.isna().to_numpy()
+    if empty.any() and not missing:
+        row, column = (int(i) for i in np.argwhere(empty)[0])
         raise PyrovaeError(
-            f"{path}: no value in row {row + 1} of the column {frame.columns[column]!r}, and in {int(missing.sum())} "
-            "places in all (an empty field, NA, or a row that is too short): remove such rows, or impute the values"
+            f"{path}: no value in row {row + 1} of the column {frame.columns[column]!r}, and in {int(empty.sum())} "
+            "places in all (an empty field, NA, or a row that is too short): announce missing values (missing=True), "
+            "remove such rows, or impute the values"
         )
     text = [name for name, kind in zip(frame.columns, frame.dtypes, strict=True) if kind.kind not in "iufb"]
     if text:
@@ -132,7 +137,7 @@ def _check_numbers(path: Path, frame: Any) -> None:
             f"{path}: text in the column {text[0]!r} (columns with text: {len(text)}), such as "
             f"{frame[text[0]].iloc[0]!r}{hint}. Write it as numbers, leave it out, or name it: label={text[0]!r}"
         )
-    infinite = ~np.isfinite(frame.to_numpy(dtype=np.float64))
+    infinite = np.isinf(frame.to_numpy(dtype=np.float64))
     if infinite.any():
         row, column = (int(i) for i in np.argwhere(infinite)[0])
         raise PyrovaeError(f"{path}: an infinity in row {row + 1} of the column {frame.columns[column]!r}; remove it")

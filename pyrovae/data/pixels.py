@@ -19,7 +19,7 @@ def as_grey(pixels: Tensor) -> Tensor:
 
 def in_unit_interval(parts: Sequence[Tensor]) -> list[Tensor]:
     """Pixels as float32 in [0, 1]: floats as they are, uint8 divided by 255, or as bits where no part exceeds 1."""
-    bits = all(part.max() <= 1 for part in parts)  # 1 of 255 is no grey anybody sees: it stands for white
+    bits = not any((part > 1).any() for part in parts)  # 1 of 255 is no grey anybody sees: it stands for white
     return [part.float() if bits else as_grey(part) for part in parts]
 
 
@@ -32,17 +32,19 @@ def image_data(
     seed: int,
     fingerprint: str,
     classes: Sequence[str] = (),
+    missing: bool = False,
     generator: torch.Generator | None = None,
 ) -> Data:
     """Grey values x in [0, 1], each (N, C, H, W), under a binarization; its bits come from ``seed``.
 
     Args:
+        missing: whether values are missing, NaN.
         generator: the source of the bits, where the seed has served for the split already.
     """
     check_binarization(binarization)
     drawn = binarize(*x, binarization=binarization, generator=generator or torch.Generator("cpu").manual_seed(seed))
     train, validation, test = map(Split, drawn, labels)
-    return Data(name, train, validation, test, binarization, seed, fingerprint, classes=tuple(classes))
+    return Data(name, train, validation, test, binarization, seed, fingerprint, classes=tuple(classes), missing=missing)
 
 
 def digest(*parts: Tensor | bytes | None) -> str:
@@ -55,5 +57,5 @@ def digest(*parts: Tensor | bytes | None) -> str:
 
 
 def is_bits(x: Tensor) -> bool:
-    """Whether every value is 0 or 1."""
-    return bool(((x == 0) | (x == 1)).all())
+    """Whether every value that is seen is 0 or 1."""
+    return bool(((x == 0) | (x == 1) | x.isnan()).all())

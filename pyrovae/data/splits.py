@@ -1,6 +1,7 @@
 """What a data set is: three splits, and how one observation of them is drawn."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,6 +84,8 @@ class Data:
     columns: tuple[str, ...] = ()  # the names of the columns of a table, or of what is counted
     levels: tuple[str, ...] = ()  # the names of the values of tokens: characters
     standardization: Standardization | None = None
+    missing: bool = False  # whether values of x may be missing: NaN, or -1 in tokens
+    complete: Mapping[str, Tensor] | None = None  # x by split before values were hidden, where they were
 
     def __post_init__(self) -> None:
         check_binarization(self.binarization)
@@ -135,14 +138,32 @@ class Data:
         """log |det dx_model/dx_own| = -sum log scale of the standardisation, nats; 0.0 where nothing is standardised.
 
         Added to log p of x as it is here, it gives log p in the data's own units: ``pyrovae.log_marginal`` takes it.
+
+        Raises:
+            PyrovaeError: values are missing, so that it differs from datum to datum.
         """
+        if self.standardization is not None and self.missing:
+            raise PyrovaeError(
+                f"values of {self.name} are missing, and only those that are seen have units: use "
+                "data.log_jacobian_of(data.test.x)"
+            )
         return 0.0 if self.standardization is None else self.standardization.log_jacobian
+
+    def log_jacobian_of(self, x: Tensor) -> Tensor:
+        """``log_jacobian`` of each datum of x (N, *event_shape), (N,) float64: that of the columns that are seen."""
+        return torch.zeros(len(x)).double() if self.standardization is None else self.standardization.log_jacobian_of(x)
 
     @cached_property
     def mean(self) -> Tensor:
-        """The mean of the training x, of shape event_shape."""
-        x = self.train.x
-        return (x if x.is_floating_point() else x.float()).mean(0)
+        """The mean of the training x, of what is seen of it, of shape event_shape; 0 where nothing is."""
+        x = self.train.x if self.train.x.is_floating_point() else self.train.x.float()
+        if not self.missing:
+            return x.mean(0)
+        return x.masked_fill(~self.seen(self.train.x), math.nan).nanmean(0).nan_to_num(0.0)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Which values of x are not missing, bool, in the shape of x."""
+        return ~x.isnan() if x.is_floating_point() else x >= 0
 
     def restore(self, x: Tensor) -> Tensor:
         """x (..., *event_shape), data or samples, in the data's own units.
@@ -155,9 +176,12 @@ class Data:
         """One observation of a training batch x (N, *event_shape), from the global generator of x's device.
 
         A fresh x_obs ~ Bernoulli(x) under "dynamic" binarization, as in Salakhutdinov and Murray (2008), else x
-        itself. It can be traced: the only branch is on the data set, none on tensor values.
+        itself; a missing value stays one. It can be traced: the only branches are on the data set, none on values.
         """
-        return (torch.rand_like(x) < x).to(x.dtype) if self.binarization == "dynamic" else x
+        if self.binarization != "dynamic":
+            return x
+        bits = (torch.rand_like(x) < x).to(x.dtype)
+        return torch.where(x.isnan(), x, bits) if self.missing else bits
 
     def conditional(self) -> "Data":
         """The same data for a conditional program: the label, one-hot (N, num_classes), is given in every split.
@@ -188,13 +212,15 @@ class Data:
             "standardized": self.standardization is not None,
             "seed": self.seed,
             "fingerprint": self.fingerprint,
+            **({"missing": self._share_missing()} if self.missing else {}),
         }
 
     def __repr__(self) -> str:
         sizes = " | ".join(f"{key} {len(split.x):,}" for key, split in self.splits.items())
         labels = f"{self.num_classes} classes: {_some(self.classes)}" if self.classes else "none"
         given = " (given)" if self.train.given else ""
-        return f"{self.name}\n  x       {self._x()}\n  splits  {sizes}\n  labels  {labels}{given}"
+        missing = f"\n  missing {self._share_missing()['train']:.1%} of the training values" if self.missing else ""
+        return f"{self.name}\n  x       {self._x()}\n  splits  {sizes}\n  labels  {labels}{given}{missing}"
 
     @property
     def _noun(self) -> str:
@@ -211,8 +237,16 @@ class Data:
             return f"sequences of {shape} tokens with {self.num_levels} levels: {_some(self.levels)}"
         if self.kind == "counts":
             return f"counts of {shape}: {_some(self.columns)}"
-        units = "" if self.standardization is None else f"; standardised, log-Jacobian {self.log_jacobian:.3f} nats"
-        return f"{shape} columns: {_some(self.columns)}{units}"
+        return f"{shape} columns: {_some(self.columns)}{self._units()}"
+
+    def _units(self) -> str:
+        if self.standardization is None:
+            return ""
+        return "; standardised" + ("" if self.missing else f", log-Jacobian {self.log_jacobian:.3f} nats")
+
+    def _share_missing(self) -> dict[str, float]:
+        """The share of missing values by split."""
+        return {key: (~self.seen(split.x)).double().mean().item() for key, split in self.splits.items()}
 
 
 def _some(names: tuple[str, ...], most: int = 6) -> str:

@@ -1,8 +1,10 @@
 """Tables in units of their own standard deviations, and what that does to a density."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
@@ -23,6 +25,10 @@ class Standardization(NamedTuple):
         """log |det dx_model/dx_own| = -sum log scale, nats."""
         return -self.scale.log().sum().item()
 
+    def log_jacobian_of(self, x: Tensor) -> Tensor:
+        """log |det dx_model/dx_own| of the elements of x (N, D) that are seen, (N,), nats."""
+        return -float64(~x.isnan()) @ self.scale.log().to(float64(x).device)
+
     def apply(self, x: Tensor) -> Tensor:
         """From the data's own units to the model's; in x's dtype, computed in float64."""
         return ((x.double() - self.loc) / self.scale).to(x.dtype)
@@ -34,17 +40,22 @@ class Standardization(NamedTuple):
 
 
 def standardization(train: Tensor, columns: Sequence[str]) -> Standardization:
-    """The mean and the (population) standard deviation of each column of the training split (N, D).
+    """The mean and the (population) standard deviation of what is seen of each column of the training split (N, D).
 
     Raises:
-        PyrovaeError: a column that is constant there: its density is a point mass, and no scale standardises it.
+        PyrovaeError: a column that is constant there: its density is a point mass, and no scale standardises it; or
+            that is missing there.
     """
-    loc, scale = train.double().mean(0), train.double().std(0, correction=0)
-    constant = (train == train[0]).all(0)  # the scale may be a rounding error
-    if constant.any():
-        names = ", ".join(str(columns[i]) for i in constant.nonzero().flatten())
-        raise PyrovaeError(
-            f"constant in the training split: {names}; a constant has no density. Leave such columns out of the data, "
-            "or pass standardize=False and a likelihood that allows them"
-        )
+    seen, x = ~train.isnan(), train.double()
+    loc = x.nanmean(0)
+    scale = (x - loc).square().nanmean(0).sqrt()
+    least, most = (torch.where(seen, x, sign * math.inf) for sign in (1, -1))
+    constant = least.amin(0) == most.amax(0)  # the scale may be a rounding error
+    for what, which in (("missing everywhere", ~seen.any(0)), ("constant", constant)):
+        if which.any():
+            names = ", ".join(str(columns[i]) for i in which.nonzero().flatten())
+            raise PyrovaeError(
+                f"{what} in the training split: {names}; there is no scale, and no density. Leave such columns out of "
+                "the data, or pass standardize=False and a likelihood that allows them"
+            )
     return Standardization(loc, scale)

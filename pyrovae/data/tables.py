@@ -28,8 +28,12 @@ def table_data(
     standardize: bool,
     seed: int,
     fingerprint: str,
+    missing: bool = False,
 ) -> Data:
     """Splits of a table, each (N, D) float64, standardised by the training split where ``standardize``.
+
+    Args:
+        missing: whether values are missing, NaN.
 
     Raises:
         PyrovaeError: a column that is constant in the training split; without standardising, one that float32, in which
@@ -42,11 +46,12 @@ def table_data(
     train, validation, test = map(Split, model, labels)
     return Data(
         name, train, validation, test, "none", seed, fingerprint,
-        kind="table", classes=tuple(classes), columns=tuple(columns), standardization=units,
+        kind="table", classes=tuple(classes), columns=tuple(columns), standardization=units, missing=missing,
     )  # fmt: skip
 
 
 def _check_held(x: Tensor, columns: Sequence[str]) -> None:
+    x = torch.where(x.isnan(), x.nanmean(0), x)
     error = (x.float().double() - x).abs().amax(0)
     lost = (error > ROUNDING * x.std(0, correction=0)) & (x != x[0]).any(0) | error.isinf()
     if lost.any():

@@ -115,10 +115,11 @@ def log_marginal(
         estimator = _Estimator(program, points, num_particles, num_draws)
         starts = range(0, size, block)
         bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
-        _validate(program, data, limit)
+        missing = _validate(program, data, limit)
         with validating(False):
             parts = [estimator.block(data.rows(slice(i, i + block)), chunk) for i in bar]
-    evidence = _evidence(parts, num_particles, seed, probe[0], shift)
+    dimensions = sum(leaf[0].numel() for leaf in trees.leaves(probe[0])) - missing / size
+    evidence = _evidence(parts, num_particles, seed, dimensions, shift)
     _warn(evidence)
     return evidence
 
@@ -151,11 +152,23 @@ def _check_density(program: Any, probe: list[Tree]) -> None:
         )
 
 
-def _validate(program: Any, data: _Data, limit: int) -> None:
-    """One particle of every datum under Pyro's validation (unless that is off), of the data too; the others without."""
+def _validate(program: Any, data: _Data, limit: int) -> int:
+    """One particle of every datum under Pyro's validation (unless that is off), of the data too; the others without.
+
+    Returns:
+        how many numbers of x are missing.
+    """
+    missing = 0
     with torch.random.fork_rng():
         for start in range(0, data.size, limit):
-            log_terms(program, *data.rows(slice(start, start + limit)))
+            seen = log_terms(program, *data.rows(slice(start, start + limit))).observed
+            missing += sum(_num_missing(site) for site in seen.values())
+    return missing
+
+
+def _num_missing(site: Site) -> int:
+    count: Any = getattr(site.p, "missing", None)  # of what pyrovae.Missing makes
+    return 0 if count is None else int(count(site.value).sum())
 
 
 def _even(number: int, most: int) -> int:
@@ -306,10 +319,13 @@ def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
 
 
 def _evidence(
-    parts: list[tuple[Tensor, Draws | None]], num_particles: int, seed: int | None, x: Tree, log_jacobian: Tensor
+    parts: list[tuple[Tensor, Draws | None]],
+    num_particles: int,
+    seed: int | None,
+    dimensions: float,
+    log_jacobian: Tensor,
 ) -> Evidence:
     log_prob, standard_error, ess, pareto_k = torch.cat([figures for figures, _ in parts], 1)
-    dimensions = sum(leaf[0].numel() for leaf in trees.leaves(x))
     kept = [draws for _, draws in parts if draws is not None]
     return Evidence(
         log_prob + log_jacobian,
@@ -317,7 +333,7 @@ def _evidence(
         ess,
         pareto_k,
         num_particles,
-        dimensions,
+        int(dimensions) if dimensions == int(dimensions) else dimensions,
         seed=seed,
         log_jacobian=log_jacobian.mean().item(),
         draws=_joined(kept) if kept else None,

@@ -46,7 +46,8 @@ class Evidence:
         ess: effective sample size (sum w)^2 / sum w^2, (N,).
         pareto_k: k-hat of the weights' tail, (N,); nan where all weights are equal (an exact guide).
         num_particles: S.
-        num_dimensions: how many numbers make up one datum; 0 if unknown.
+        num_dimensions: how many numbers make up one datum, those that are missing not counted (then in the mean over
+            the data); 0 if unknown.
         is_bound: whether ``log_prob`` is a lower bound in expectation.
         seed: the seed it was computed with, or None.
         log_jacobian: what was added to every ``log_prob``, in the mean over the data, nats: by it they are densities
@@ -59,7 +60,7 @@ class Evidence:
     ess: Tensor
     pareto_k: Tensor
     num_particles: int
-    num_dimensions: int
+    num_dimensions: float
     is_bound: bool = True
     seed: int | None = None
     log_jacobian: float = 0.0
@@ -102,7 +103,7 @@ class Evidence:
 
     @property
     def bits_per_dim(self) -> float:
-        """-mean / (D log 2), where D is the number of dimensions of one datum."""
+        """-mean / (D log 2), where D is the number of dimensions of one datum: bits per number that is seen."""
         return -self.mean / (self.num_dimensions * math.log(2)) if self.num_dimensions else math.nan
 
     def summary(self) -> str:

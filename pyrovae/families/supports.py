@@ -10,6 +10,7 @@ from torch.distributions import constraints
 
 from pyrovae.errors import PyrovaeError
 
+MISSING = "NaN is a missing value: declare such by pyrovae.Missing(decoder), or remove or impute them"
 TOLERANCE = 0.05  # of a level: what float32 makes of k / (L - 1), and far below the distance of real grey values
 
 
@@ -83,6 +84,8 @@ def of_elements(support: Any) -> Any:
 
 def outside(name: str, x: Tensor, support: Any) -> str | None:
     """What is wrong with values outside ``support`` and what would mend it; None where they lie inside."""
+    if hasattr(support, "filled"):  # missing values are announced, and only what is seen can be outside
+        x, support = support.filled(x), support.base_constraint
     element = of_elements(support)
     if isinstance(element, constraints.stack):  # a table: the first such column
         columns = (outside(f"{name}[:, {d}]", x[..., d], column) for d, column in enumerate(element.cseq))
@@ -93,7 +96,7 @@ def outside(name: str, x: Tensor, support: Any) -> str | None:
         return None
     if inside:
         return None
-    remedy = getattr(element, "remedy", None) or _remedy(x)
+    remedy = MISSING if x.isnan().any() else getattr(element, "remedy", None) or _remedy(x)
     return f"{name} lies outside the likelihood's support ({element}): {remedy}"
 
 

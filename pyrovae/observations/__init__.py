@@ -10,5 +10,18 @@ and adds what has to be integrated out as a site that model and guide both have.
 
 from pyrovae.observations.base import Observation, auxiliary, observe, propose
 from pyrovae.observations.dequantized import Dequantized
+from pyrovae.observations.missing import Incomplete, Missing, incomplete
+from pyrovae.observations.not_at_random import MissingNotAtRandom, SelfMasking
 
-__all__ = ["Dequantized", "Observation", "auxiliary", "observe", "propose"]
+__all__ = [
+    "Dequantized",
+    "Incomplete",
+    "Missing",
+    "MissingNotAtRandom",
+    "Observation",
+    "SelfMasking",
+    "auxiliary",
+    "incomplete",
+    "observe",
+    "propose",
+]

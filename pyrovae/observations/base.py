@@ -27,6 +27,8 @@ class Observation(Recorded, nn.Module):
     by ``auxiliary``, which keeps them out of what ``pyrovae.encode`` and figures show.
     """
 
+    missing_values = False  # whether values of x may be missing
+
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
@@ -73,11 +75,12 @@ def propose(part: nn.Module, name: str, x: Tree, *parents: Tree) -> None:
     if isinstance(part, Observation):
         part.propose(name, x, *parents)
     elif isinstance(part, Product):
-        for key, factor in _factors(part):
+        for key, factor in factors(part):
             propose(factor, f"{name}.{key}", x[key], *parents)
 
 
-def _factors(part: Product) -> Iterator[tuple[Any, nn.Module]]:
+def factors(part: Product) -> Iterator[tuple[Any, nn.Module]]:
+    """The conditionals of a product, with the keys of their entries of x."""
     yield from part.factors.items() if isinstance(part.factors, nn.ModuleDict) else enumerate(part.factors)
 
 

@@ -18,6 +18,7 @@ from pyrovae.conditional import Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import supports
 from pyrovae.observations.base import Observation, auxiliary, example
+from pyrovae.observations.missing import Incomplete
 from pyrovae.trees import Tree
 
 
@@ -115,6 +116,8 @@ def _name(distribution: Any) -> str:
 
 def levels(density: Any, noise: Tensor, num_levels: int) -> TorchDistribution:
     """``Levels`` of the elements where the density factorises, so that single ones can be masked; else of the whole."""
+    if isinstance(density, Incomplete):
+        return Incomplete(levels(density.base, noise, num_levels), density.sentinel)
     if isinstance(density, dist.Independent):
         return levels(density.base_dist, noise, num_levels).to_event(density.reinterpreted_batch_ndims)
     return Levels(density, noise, num_levels)

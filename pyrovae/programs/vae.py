@@ -9,7 +9,7 @@ from torch import nn
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.observations import observe, propose
+from pyrovae.observations import incomplete, observe, propose
 from pyrovae.parameters import expose
 from pyrovae.programs.compatible import check_parts
 from pyrovae.recorded import Recorded
@@ -51,6 +51,11 @@ class VAE(Recorded, nn.Module):
         self.prior = prior
         self.decoder = decoder
         self.encoder = encoder
+
+    @property
+    def missing_values(self) -> tuple[str, ...]:
+        """Where missing values are declared: names of leaves of x, or what such names begin with."""
+        return tuple(incomplete(self.decoder, "x"))
 
     def model(self, x: Tree = None, *given: Tree, num_data: int | None = None) -> Tree:
         """The joint p(x, z | given); samples ``num_data`` new rows where ``x`` is None. Returns x."""

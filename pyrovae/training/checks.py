@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -16,12 +17,17 @@ from pyrovae.priors import ExemplarPrior
 from pyrovae.readings import Reading, check_values
 from pyrovae.terms import LogTerms, log_terms
 from pyrovae.training.batches import Batch
+from pyrovae.training.missing import announced
 from pyrovae.training.sources import Resident, Source
 from pyrovae.training.streams import Streamed
 from pyrovae.trees import Tree
 from pyrovae.validation import validating
 
 CHUNK = 8192  # rows looked at together
+DECLARE = (
+    "missing values are not announced for this program: pyrovae.Missing(decoder) does so, with an encoder that reads "
+    "them (pyrovae.readings.ValuesAndMask). Or remove or impute such rows"
+)
 
 
 def check_modules(program: Any) -> None:
@@ -51,15 +57,19 @@ def check_rows(program: Any, data: Source) -> None:
         prior.check_rows(data.num_data or 0, data.take)
 
 
-def check_data(data: Source) -> None:
+def check_data(data: Source, missing: Collection[str] = ()) -> None:
     """Refuse values that are not finite; of streamed data only the first rows are looked at.
+
+    Args:
+        data: what the program is to be trained or validated on.
+        missing: the leaves of x in which NaN is announced; see ``announced``.
 
     Raises:
         PyrovaeError: with the first index of a bad value, and what would mend it.
     """
     rows = data.rows if isinstance(data, Resident) else data.head(CHUNK)
     for name, leaf in _named(rows).items():
-        check_finite(name, leaf)
+        check_finite(name, leaf, missing=announced(name, missing))
 
 
 def check_readings(program: nn.Module, data: Source) -> None:
@@ -120,17 +130,17 @@ def check_observations(data: Source, terms: LogTerms) -> None:
                 check_support(name, observed[name], site.p.support)
 
 
-def check_finite(name: str, leaf: Tensor) -> None:
-    """Raises PyrovaeError with the first index of a NaN or an infinity."""
+def check_finite(name: str, leaf: Tensor, *, missing: bool = False) -> None:
+    """Raises PyrovaeError with the first index of an infinity, or of a NaN unless it stands for a ``missing`` value."""
     for start in range(0, leaf.shape[0], CHUNK):
         part = leaf[start : start + CHUNK]
-        bad = ~part.isfinite()
+        bad = part.isinf() if missing else ~part.isfinite()
         if bad.any():
             index = bad.nonzero()[0].tolist()
             value = part[tuple(index)].item()
             raise PyrovaeError(
-                f"{name} holds {value} at index {[start + index[0], *index[1:]]}: data must be finite; remove or "
-                "impute such rows (missing values are not announced for this program)"
+                f"{name} holds {value} at index {[start + index[0], *index[1:]]}: data must be finite; "
+                + (DECLARE if math.isnan(value) and not name.startswith("given") else "remove or impute such rows")
             )
 
 

@@ -28,6 +28,7 @@ from pyrovae.terms import LogTerms, Terms, log_terms, terms_for
 from pyrovae.training.checks import check_data, check_modules, check_observations, check_readings, check_rows
 from pyrovae.training.device import resolve_device
 from pyrovae.training.held_out import ROWS, HeldOut
+from pyrovae.training.missing import check_missing
 from pyrovae.training.optimizer import GuardedOptimizer, OptimizerFactory
 from pyrovae.training.run import Run, claim, describe, environment
 from pyrovae.training.schedules import Schedule
@@ -70,7 +71,9 @@ def fit(
     """Maximise an objective of ``program`` on ``data``; the program is trained in place.
 
     Args:
-        program: any object with ``model(x, *given)`` and ``guide(x, *given)`` whose data plate is at dim -1.
+        program: any object with ``model(x, *given)`` and ``guide(x, *given)`` whose data plate is at dim -1. Where x
+            may be NaN for missing values, it says so: by ``pyrovae.Missing`` around the decoder, or a program of your
+            own by ``missing_values = ("x",)``.
         data: x as a tensor or array; a dict (x as a tree); a tuple (x, *given); a ``pyrovae.data.Data``; a torch
             Dataset, whose items are x or (x, *given). These are kept on the device, integers as they are and floats in
             the program's type. What does not fit there is streamed, read ahead by a thread; then only the first rows
@@ -143,16 +146,18 @@ def fit(
         raise PyrovaeError(f"precision='bf16' is for programs in float32; this one is in {dtype}")
 
     with _isolated(seed, target), float32_matmul(target):
-        check_data(train)
+        missing = getattr(program, "missing_values", ())
+        check_data(train, missing)
         check_modules(program)
         program = _prepared(program, train.probe(2), target)
+        check_missing(program, missing, train)
         check_rows(program, train)
         ends = {name: schedule(epochs, epochs) for name, schedule in (schedules or {}).items()}
         final = {name: torch.tensor(float(end), device=target) for name, end in ends.items()}
         check_readings(program, train)
         check_observations(train, _probe(program, partial(objective, **final), train.probe(2)))
         if held_out is not None:
-            check_data(held_out)
+            check_data(held_out, missing)
             check_readings(program, held_out)
             check_observations(held_out, log_terms(program, *held_out.probe(2)))
         guarded = GuardedOptimizer(optimizer, trainable(program), max_grad_norm)  # refuses bad options before the claim

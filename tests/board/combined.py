@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,7 @@ KINDS: dict[str, Kind] = {
     "reals": Kind(lambda: torch.randn(N, WIDTH), line),
     "counts": Kind(lambda: torch.randint(5, (N, WIDTH)).to(torch.get_default_dtype()), lambda: counted(300)),
     "categories": Kind(lambda: torch.randint(4, (N, WIDTH)).to(torch.get_default_dtype()), lambda: counted(4)),
+    "reals, some missing": Kind(lambda: torch.randn(N, WIDTH).masked_fill(torch.rand(N, WIDTH) < 0.3, torch.nan), line),
     "levels": Kind(lambda: torch.randint(8, (N, WIDTH)) / 7, lambda: listed(torch.arange(8)[:, None] / 7)),
     "positive": Kind(lambda: torch.randn(N, WIDTH).exp(), halfline),
     "unit interval": Kind(lambda: 0.02 + 0.96 * torch.rand(N, WIDTH), interval),
@@ -120,14 +121,23 @@ def legal(prior: str, posterior: str) -> bool:
 TRIPLES = [t for t in itertools.product(board.PRIORS, board.LIKELIHOODS, board.POSTERIORS) if legal(t[0], t[2])]
 
 
+def encoder(posterior: str, likelihood: str) -> pv.Conditional:
+    """An encoder of the posterior's making, for x of the likelihood's kind."""
+    missing = "missing" in board.LIKELIHOODS[likelihood].values
+    made: Any = board.POSTERIORS[posterior].make(2 * WIDTH if missing else WIDTH, LATENT)
+    if not missing:
+        return made
+    return pv.Conditional(pv.readings.Reading(made.net, pv.readings.ValuesAndMask()), made.family)
+
+
 def program(prior: str, likelihood: str, posterior: str, x: Tensor) -> pv.VAE:
     """The VAE of three parts of the board.
 
     Raises:
         PyrovaeError: where they cannot be combined.
     """
-    encoder: nn.Module = board.POSTERIORS[posterior].make(WIDTH, LATENT)
+    q: Any = encoder(posterior, likelihood)
     with torch.no_grad():  # close to the bias, which is as wide as a prior: weights of light tails, on the whole
-        encoder.net.output.weight.mul_(0.3)
+        q.net.output.weight.mul_(0.3)
     decoder = board.LIKELIHOODS[likelihood].make(LATENT, WIDTH)
-    return pv.VAE(board.PRIORS[prior].make(encoder, x, LATENT), decoder, encoder)
+    return pv.VAE(board.PRIORS[prior].make(q, x, LATENT), decoder, q)

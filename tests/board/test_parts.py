@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import combined
 import pytest
 import torch
 from combined import KINDS, LATENT, WIDTH, N, latents, values
@@ -147,7 +148,7 @@ def vae_with(slot: str, name: str) -> tuple[pv.VAE, Tensor]:
     posterior = next(n for n, p in board.POSTERIORS.items() if p.values == z_kind)
     names = {"prior": prior, "likelihood": "bernoulli", "posterior": posterior, slot: name}
     x = KINDS[board.LIKELIHOODS[names["likelihood"]].values].data()
-    e = board.POSTERIORS[names["posterior"]].make(WIDTH, LATENT)
+    e = combined.encoder(names["posterior"], names["likelihood"])
     program = pv.VAE(
         board.PRIORS[names["prior"]].make(e, x, LATENT), board.LIKELIHOODS[names["likelihood"]].make(LATENT, WIDTH), e
     )

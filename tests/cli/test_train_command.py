@@ -1,6 +1,7 @@
 """Training from a config: what a run leaves behind, and that it can be repeated."""
 
 import json
+import math
 import signal
 import time
 from pathlib import Path
@@ -95,3 +96,19 @@ def test_an_interrupted_run_leaves_its_weights(pyrovae: Command, number: signal.
     assert process.returncode == status, err
     assert "interrupted; the weights so far are in run" in out and "Traceback" not in err
     assert pyrovae("evaluate", "run")[0] == 0
+
+
+def test_a_table_with_missing_values(pyrovae: Command) -> None:
+    rows = [f"{'' if n % 3 == 0 else n / 7},{'' if n % 5 == 0 else math.sin(n)}" for n in range(60)]
+    Path("holes.csv").write_text("\n".join(["a,b", *rows]) + "\n")
+    Path("holes.yaml").write_text("""
+data: {name: holes.csv, missing: true}
+program: {class_path: pyrovae.recipes.Dense, init_args: {latent: 2, hidden: [8], observation: pyrovae.Missing}}
+fit: {epochs: 1, batch_size: 20, device: cpu}
+evaluate: {num_particles: 20}
+""")
+    assert pyrovae("train", "holes.yaml", "--directory", "run")[0] == 0
+    code, out, _ = pyrovae("evaluate", "run")
+    assert code == 0 and "log-Jacobian" in out
+    record = json.loads(Path("run/evidence.json").read_text())
+    assert record["data"]["missing"]["train"] > 0.2 and 1 < record["num_dimensions"] < 2

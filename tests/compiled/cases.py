@@ -133,6 +133,19 @@ def observing(likelihood: Any, x: Callable[[], Tensor]) -> Callable[[], Case]:
     return lambda: Case(vae(likelihood=likelihood()), x())
 
 
+def with_holes(
+    observation: Callable[[nn.Module], nn.Module], options: dict[str, Any] | None = None, family: Any = None
+) -> Case:
+    """Normal columns of which values are missing, one row altogether."""
+    family = family or pv.families.normal
+    net = pv.readings.Reading(pv.networks.MLP(2 * WIDTH, 5, 2 * D), pv.readings.ValuesAndMask())
+    decoder = pv.Conditional(pv.networks.MLP(D, 5, pv.families.out_shape(family, (WIDTH,))), family)
+    x = reals().masked_fill(torch.rand(N, WIDTH) < 0.4, torch.nan)
+    x[2] = torch.nan
+    encoder = pv.Conditional(net, pv.families.normal)
+    return Case(pv.VAE(pv.priors.StandardNormal(D), observation(decoder), encoder), x, options or {})
+
+
 def levels() -> Tensor:
     return torch.randint(8, (N, WIDTH)) / 7
 
@@ -186,6 +199,16 @@ LIKELIHOODS: dict[str, Callable[[], Case]] = {
     "dequantized": dequantized(num_particles=3),
     "dequantized, variational, path": dequantized(pv.families.laplace, noise=True, gradient=path),
     "multivariate normal": lambda: Case(vae(likelihood=pv.families.full_normal), reals(), {"max_grad_norm": 1.0}),
+    "missing values": lambda: with_holes(pv.Missing, {"num_particles": 2}),
+    "missing values, doubly": lambda: with_holes(
+        pv.Missing, {"objective": iwae, "num_particles": 3, "gradient": doubly_reparameterised}
+    ),
+    "mixed table, missing values": lambda: with_holes(
+        pv.Missing, family=pv.families.Mixed([pv.families.normal, *[pv.families.laplace] * (WIDTH - 1)])
+    ),
+    "mask model": lambda: with_holes(
+        lambda d: pv.MissingNotAtRandom(d, pv.SelfMasking(WIDTH, sign=1)), {"objective": iwae, "num_particles": 3}
+    ),
     "drawn": lambda: Case(vae(), torch.rand(N, WIDTH), {"draw": torch.bernoulli}),
 }
 
