@@ -129,12 +129,8 @@ class Dense(Recipe):
     prior: nn.Module | PriorRecipe | None = None
     likelihood: Family | None = None
     posterior: Family | None = None
-<<<<<<< HEAD
-    network: type[networks.Network] = networks.GatedMLP
-=======
     observation: Observing | None = None
-    network: Callable[..., networks.Network] = networks.GatedMLP
->>>>>>> missing
+    network: type[networks.Network] = networks.GatedMLP
     readers: Sequence[nn.Module | None] = ()
 
     def __call__(self, data: Data) -> VAE:
