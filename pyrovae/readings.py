@@ -67,6 +67,13 @@ class Reading(Recorded, nn.Module):
         shape: Size = self.net.batch_shape(*self.read(*parents))  # type: ignore[operator]
         return shape
 
+    def of_first(self, first: Tensor) -> Tensor:
+        """See ``networks.Network.of_first``."""
+        read = trees.leaves([_read(self.readers[0], first)]) if len(self.readers) else [first]
+        like = next(self.parameters(), read[0])
+        found: Tensor = self.net(*read, *(like.new_zeros(s) for s in self.net.in_shapes[len(read) :]))  # type: ignore
+        return found
+
     def start_at(self, params: Tensor) -> None:
         """See ``networks.Network.start_at``."""
         self.net.start_at(params)  # type: ignore[operator]
@@ -83,7 +90,7 @@ class Reading(Recorded, nn.Module):
 
     @property
     def causal(self) -> bool:
-        """See ``networks.Network``; readers look at each element by itself."""
+        """See ``networks.Network``; ``Autoregressive`` tries whether the readers keep to it."""
         return getattr(self.net, "causal", False)
 
 
@@ -97,15 +104,17 @@ class OneHot(Reader):
     """Whole numbers 0 .. num_levels - 1 of any dtype, (*batch, *event), as one-hot, (*batch, *event, num_levels)."""
 
     levels: Tensor
+    one: Tensor  # which knows the program's dtype
 
     def __init__(self, num_levels: int) -> None:
         super().__init__()
         self.support = constraints.integer_interval(0, num_levels - 1)
-        self.register_buffer("levels", torch.arange(float(num_levels)), persistent=False)
+        self.register_buffer("levels", torch.arange(num_levels), persistent=False)  # whole, where floats are not
+        self.register_buffer("one", torch.ones(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         # Compared and not scattered: no branch, and no error on the device.
-        return (x.unsqueeze(-1) == self.levels).to(self.levels.dtype)
+        return (x.unsqueeze(-1) == self.levels).to(self.one)
 
 
 class Scaled(Reader):
@@ -125,10 +134,16 @@ class Scaled(Reader):
 
 
 class LogCounts(Reader):
-    """log(1 + x) of counts x, a few of which may be large; what is negative counts as 0."""
+    """log(1 + x) of counts x of any dtype, a few of which may be large; what is negative counts as 0."""
+
+    one: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("one", torch.ones(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(min=0).log1p()
+        return (x if x.is_floating_point() else x.to(self.one)).clamp(min=0).log1p()
 
 
 class Exp(Reader):
