@@ -43,8 +43,8 @@ def same(x: Tensor) -> Tensor:
 class _NormalMixture(TorchDistribution):
     """sum_k w_k Normal_k(z). The components have no batch dimension, so that expanding is a label; the weights may.
 
-    Subclasses say what a square is, (z - m)^T C^-1 (z - m) + D log 2 pi, and draw. Densities are made in the dtype of the
-    parameters while training, and in float64 under ``no_grad``.
+    Subclasses say what a square is, (z - m)^T C^-1 (z - m) + D log 2 pi, and draw. Densities are made in float64
+    under ``no_grad``, else in the dtype of the parameters.
     """
 
     support = constraints.real_vector

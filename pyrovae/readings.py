@@ -71,7 +71,7 @@ class Reading(Recorded, nn.Module):
         """See ``networks.Network.of_first``."""
         read = trees.leaves([_read(self.readers[0], first)]) if len(self.readers) else [first]
         like = next(self.parameters(), read[0])
-        found: Tensor = self.net(*read, *(like.new_zeros(s) for s in self.net.in_shapes[len(read) :]))  # type: ignore
+        found: Tensor = self.net(*read, *(like.new_zeros(s) for s in self.net.in_shapes[len(read) :]))  # type: ignore[index, union-attr]
         return found
 
     def start_at(self, params: Tensor) -> None:

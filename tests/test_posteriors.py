@@ -207,6 +207,19 @@ def raw(scale: Tensor) -> Tensor:
     return torch.log(torch.expm1(scale - families.MIN_SCALE))
 
 
+def test_the_weights_of_a_mixture_s_components_keep_their_digits() -> None:
+    """A draw 1000 scales away from a component in its second dimension, and near it in the first."""
+    loc, scale, z = torch.tensor([[0.0, 0.0], [0.5, 1000.0]]), torch.ones(2, 2), torch.tensor([0.3, 0.2])
+
+    def displaced(dtype: torch.dtype) -> Tensor:
+        logits = torch.zeros(2, dtype=dtype, requires_grad=True)
+        mixture = PathwiseNormalMixture(logits, loc.to(dtype), scale.to(dtype))
+        dz = mixture._displacement(z.to(dtype))
+        return torch.autograd.grad(dz[1], logits)[0].double()
+
+    torch.testing.assert_close(displaced(torch.float32), displaced(torch.float64), rtol=1e-5, atol=1e-6)
+
+
 def full_params(V: Tensor) -> Tensor:
     """The numbers beyond the location of a full normal of covariance V (2, 2)."""
     return full_scales(torch.linalg.cholesky(V))

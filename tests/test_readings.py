@@ -34,6 +34,15 @@ def test_log_counts() -> None:
     torch.testing.assert_close(Reading(net, LogCounts())(x), net(torch.tensor([[1.0, 2.0, 501.0, 1.0]]).log()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_readers_follow_the_program_s_dtype(dtype: torch.dtype) -> None:
+    counts = Reading(MLP(4, 3), LogCounts()).to(dtype)
+    assert counts(torch.tensor([[0, 1, 500, 2]])).dtype == dtype
+    assert counts(torch.tensor([[0, 1, 50, 2]], dtype=torch.uint8)).dtype == dtype
+    one_hot = OneHot(3001).to(dtype)(torch.arange(3001))
+    assert one_hot.dtype == dtype and torch.equal(one_hot, torch.eye(3001, dtype=dtype))
+
+
 def test_scaled_levels() -> None:
     net = MLP([4, 2], 3)
     grey, attributes = torch.randint(256, (6, 4)).byte(), torch.rand(6, 2) > 0.5

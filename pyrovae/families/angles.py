@@ -53,4 +53,6 @@ class Circular(dist.VonMises):
         return log_p.to(self.loc)
 
     def expand(self, batch_shape: torch.Size, _instance: object = None) -> Circular:
-        return Circular(self.loc.expand(batch_shape), self.concentration.expand(batch_shape), validate_args=self._validate_args)
+        return Circular(
+            self.loc.expand(batch_shape), self.concentration.expand(batch_shape), validate_args=self._validate_args
+        )

@@ -15,12 +15,13 @@ from pyrovae.recorded import Recorded
 MIN_SCALE = 1e-4  # keeps the density of a normal finite when its network drives the scale to zero
 MIN_RATE = 1e-6  # keeps a count finite in log-density where the network says that it never occurs
 MAX_LOCATION = 1e10  # the gradient of its square, over the square of MIN_SCALE twice, is finite in float32
+MAX_SCALE = 1e10  # so that its square, and products with what it scales, do not overflow
 MAX_CONCENTRATION = 1e6  # where a beta, gamma or Student-t density has long taken the shape of its limit
 
 
 def positive(raw: Tensor) -> Tensor:
-    """A scale from any real number: softplus(raw) + 1e-4, so that no density grows without bound."""
-    return nn.functional.softplus(raw) + MIN_SCALE
+    """A scale from any real number: softplus(raw) + 1e-4, so that no density grows without bound; at most 1e10."""
+    return (nn.functional.softplus(raw) + MIN_SCALE).clamp(max=MAX_SCALE)
 
 
 def location(raw: Tensor) -> Tensor:
