@@ -71,7 +71,8 @@ class Reading(Recorded, nn.Module):
         """See ``networks.Network.of_first``."""
         read = trees.leaves([_read(self.readers[0], first)]) if len(self.readers) else [first]
         like = next(self.parameters(), read[0])
-        found: Tensor = self.net(*read, *(like.new_zeros(s) for s in self.net.in_shapes[len(read) :]))  # type: ignore[index, union-attr]
+        shapes: Any = self.net.in_shapes
+        found: Tensor = self.net(*read, *(like.new_zeros(shape) for shape in shapes[len(read) :]))
         return found
 
     def start_at(self, params: Tensor) -> None:

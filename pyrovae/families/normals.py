@@ -36,7 +36,8 @@ class FullNormal(VectorFamily):
     """Normal(loc, L L^T) with a full covariance: D + D (D + 1) / 2 numbers, log p in nats.
 
     L = diag(s) (I + B) is the Cholesky factor: D locations, D raw numbers whose softplus is s, its diagonal, and those
-    of B, strictly lower triangular. In units of s no element exceeds 30, B = 30 tanh(raw / 30), as in ``LowRankNormal``.
+    of B, strictly lower triangular. In units of s no element exceeds 30, B = 30 tanh(raw / 30), like U in
+    ``LowRankNormal``.
 
     Example:
         >>> import torch, pyrovae as pv
