@@ -92,6 +92,10 @@ REFUSED: dict[str, tuple[Any, str]] = {  # what is built, and the message
         lambda: pv.VAE(part(LABELS, families.normal, LATENT), decoder(), encoder()),
         r"prior \[\(3,\)\], decoder \[\], encoder \[\]",
     ),
+    "a label for one factor": (
+        lambda: pv.VAE(STANDARD, pv.Product([decoder([LATENT, LABELS]), decoder()]), encoder()),
+        r"decoder \[\(3,\)\], decoder \[\]",
+    ),
     "labels of different widths": (
         lambda: pv.VAE(STANDARD, decoder([LATENT, LABELS]), encoder(in_shapes=[WIDTH, 7])),
         r"decoder \[\(3,\)\], encoder \[\(7,\)\].*one shape per parent",
@@ -139,6 +143,11 @@ LEGAL: dict[str, Any] = {
     "relaxed": lambda: pv.VAE(priors.Learned(RELAXED, LATENT), decoder(), encoder(RELAXED)),
     "other temperatures": lambda: pv.VAE(
         priors.Learned(families.RelaxedOneHotCategorical(0.9), LATENT), decoder(), encoder(RELAXED)
+    ),
+    "constants": lambda: pv.VAE(
+        pv.Conditional(pv.networks.Constant(2 * LATENT), families.normal),
+        pv.Conditional(pv.networks.Constant(WIDTH), families.bernoulli),
+        encoder(),
     ),
     "full covariances": lambda: pv.VAE(priors.FullNormalMixture(LATENT, 2), decoder(), encoder(families.full_normal)),
     "a mixture of normals": lambda: pv.VAE(priors.Laplace(LATENT), decoder(), encoder(families.NormalMixture(2))),

@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Independent, MixtureSameFamily, Tr
 
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
-from pyrovae.networks import Network
+from pyrovae.networks import Constant, Network
 from pyrovae.observations.base import Observation, example
 from pyrovae.randomness import seeded
 
@@ -57,13 +57,13 @@ def _check_reads_latents(decoder: nn.Module, latent: Any) -> None:
 
 def _check_given(prior: nn.Module, decoder: nn.Module, encoder: nn.Module | None) -> None:
     """Every part gets all that is given; an encoder of a tree, here None, also reads each of its leaves."""
-    found = {"prior": _read(prior), "decoder": [shapes[1:] for shapes in _read(decoder)]}
-    found["encoder"] = [] if encoder is None else [shapes[1:] for shapes in _read(encoder)]
-    given = {part: [tuple(s) for s in shapes] for part, several in found.items() for shapes in several}
-    if any(shapes != other for shapes in given.values() for other in given.values()):
+    given = [("prior", shapes) for shapes in _read(prior)]
+    given += [("decoder", shapes[1:]) for shapes in _read(decoder)]
+    given += [("encoder", shapes[1:]) for shapes in (_read(encoder) if encoder else [])]
+    if any(shapes != given[0][1] for _, shapes in given):
         raise PyrovaeError(
             "the networks disagree about the conditioning variables that they read, whose event shapes are: "
-            + ", ".join(f"{part} {shapes}" for part, shapes in given.items())
+            + ", ".join(f"{part} {[tuple(shape) for shape in shapes]}" for part, shapes in given)
             + ". Each is called with all of them, prior(*given), decoder(z, *given), encoder(x, *given): build each "
             "network with one shape per parent. A prior that ignores them is pyrovae.priors.Learned, or any without a "
             "network"
@@ -77,9 +77,9 @@ def _read(part: nn.Module) -> list[tuple[Size, ...]]:
     if isinstance(part, Product):
         factors = part.factors.values() if isinstance(part.factors, nn.ModuleDict) else part.factors
         return [shapes for factor in factors for shapes in _read(factor)]
-    if type(part) is Conditional and isinstance(part.net, Network):  # not one that reads something else as well
-        return [part.net.in_shapes]
-    return []
+    # Not a Conditional of another class, which may read something else as well.
+    reads = type(part) is Conditional and isinstance(part.net, Network) and not isinstance(part.net, Constant)
+    return [part.net.in_shapes] if reads else []  # type: ignore[list-item, union-attr]
 
 
 def _check_scores(part: str, distribution: Any) -> None:
