@@ -98,6 +98,11 @@ class Incomplete(TorchDistribution):
         """Which elements of x are missing, bool, in the shape of x."""
         return is_missing(x, self.sentinel)
 
+    def unseen(self, x: Tensor) -> TorchDistribution:
+        """The distribution of what is missing of x: draws are complete, log_prob is of the missing elements alone."""
+        distribution: TorchDistribution = self._element.mask(self.missing(x)).to_event(self.event_dim)
+        return distribution
+
     def log_prob(self, x: Tensor) -> Tensor:
         # Replaced first: a density outside its support gives NaN gradients even where its value is not used.
         values = filled(x, self._element.support, self.sentinel)
