@@ -92,7 +92,7 @@ class Incomplete(TorchDistribution):
     @property
     def support(self) -> constraints.Constraint:
         support: Any = self.base.support
-        return _InOrMissing(support, self.sentinel)
+        return InOrMissing(support, self.sentinel)
 
     def missing(self, x: Tensor) -> Tensor:
         """Which elements of x are missing, bool, in the shape of x."""
@@ -130,7 +130,7 @@ class Incomplete(TorchDistribution):
         return self.base.mode
 
 
-class _InOrMissing(constraints.Constraint):
+class InOrMissing(constraints.Constraint):
     """The seen elements lie in a support."""
 
     def __init__(self, support: constraints.Constraint, sentinel: int | None) -> None:

@@ -14,7 +14,8 @@ from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.families.supports import outside
 from pyrovae.priors import ExemplarPrior
-from pyrovae.readings import Reading, check_values
+from pyrovae.readers import check_values
+from pyrovae.readings import Reading
 from pyrovae.terms import LogTerms, log_terms
 from pyrovae.training.batches import Batch
 from pyrovae.training.missing import announced
