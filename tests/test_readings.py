@@ -17,7 +17,6 @@ import pyrovae as pv
 from pyrovae.networks import MLP
 from pyrovae.readers import check_values
 from pyrovae.readings import Ignore, LogCounts, OneHot, Reader, Reading, Scaled, ValuesAndMask, shapes_read
-from pyrovae.readings import Ignore, LogCounts, OneHot, Reading, Scaled, shapes_read
 from pyrovae.validation import validating
 
 # ---------------------------------------------------------------------------------------------------------- readers
@@ -135,9 +134,9 @@ def test_values_and_mask_of_what_its_reader_takes(reader: nn.Module, sentinel: A
     alone = reader(good[:, 1:].long()).reshape(1, -1)
     torch.testing.assert_close(read[:, 1, :-1] if read.dim() == 3 else read[:, 1:2], alone)
     for refusing in (Reading(nn.Identity(), whole), whole):
-        with pytest.raises(pv.PyrovaeError, match="holds (7|-2|0), and"):
+        with pytest.raises(pv.PyrovaeError, match=r"holds (7|-2|0), and"):
             refusing(bad)
-    with pytest.raises(pv.PyrovaeError, match=r"x holds (7|-2|0), and ValuesAndMask reads values . \.\. ., or missing,"):
+    with pytest.raises(pv.PyrovaeError, match=r"x holds (7|-2|0), and ValuesAndMask reads .*, or missing,"):
         check_values(whole, bad, "x")
 
 

@@ -212,7 +212,7 @@ def examples(decoder: nn.Module) -> list[Any]:
 
 
 def _check_sentinel(sentinel: int | None, distribution: Any) -> None:
-    if sentinel is None:
+    if sentinel is None or not distribution.support.is_discrete:  # real numbers are missing where they are NaN
         return
     value = torch.full(distribution.event_shape, sentinel)
     if distribution.support.check(value).all():

@@ -149,8 +149,10 @@ def fit(
         missing = getattr(program, "missing_values", ())
         check_data(train, missing)
         check_modules(program)
+        if isinstance(program, nn.Module):
+            program.to(target)
+        check_missing(program, missing, train)  # first: what takes NaN for a number fails below, in torch's words
         program = _prepared(program, train.probe(2), target)
-        check_missing(program, missing, train)
         check_rows(program, train)
         ends = {name: schedule(epochs, epochs) for name, schedule in (schedules or {}).items()}
         final = {name: torch.tensor(float(end), device=target) for name, end in ends.items()}
@@ -248,8 +250,6 @@ def _isolated(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def _prepared(program: Any, probe: tuple[Tree, ...], device: torch.device) -> nn.Module:
-    if isinstance(program, nn.Module):
-        program.to(device)
     adopted = adopt(program, *probe).to(device)
     for module in adopted.modules():  # training mode, but a batch normalisation frozen by .eval() stays so
         module.training = module.training or not isinstance(module, _BatchNorm)
