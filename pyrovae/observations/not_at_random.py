@@ -62,13 +62,16 @@ class MissingNotAtRandom(Observation):
         super().__init__(decoder)
         self.mask_model = mask_model
 
+    def forward(self, *parents: Tree) -> Any:
+        return Incomplete(self.decoder(*parents))
+
     def observe(self, name: str, likelihood: Any, x: Tree) -> Tree:
         if x is None:
             complete = value = pyro.sample(name, likelihood)
             seen = None
         else:
-            drawn = auxiliary(f"{name}.missing", likelihood)
-            value = pyro.sample(name, Incomplete(likelihood), obs=x)
+            drawn = auxiliary(f"{name}.missing", likelihood.base)
+            value = pyro.sample(name, likelihood, obs=x)
             complete, seen = torch.where(is_missing(x), drawn, x), (~is_missing(x)).to(x)
         pyro.sample(f"{name}.seen", self.mask_model(complete), obs=seen, infer=_mark())
         return value
