@@ -161,7 +161,8 @@ def fit(
         if held_out is not None:
             check_data(held_out, missing)
             check_readings(program, held_out)
-            check_observations(held_out, log_terms(program, *held_out.probe(2)))
+            with torch.no_grad():
+                check_observations(held_out, log_terms(program, *held_out.probe(2)))
         guarded = GuardedOptimizer(optimizer, trainable(program), max_grad_norm)  # refuses bad options before the claim
         path = claim(directory)
         run = Run(program, _manifest(options, target, data), path)
