@@ -215,11 +215,10 @@ def forget(program: Any) -> None:
 
 
 @contextmanager
-def frozen(program: Any) -> Iterator[torch.device]:
+def evaluating(program: Any) -> Iterator[torch.device]:
     """``program`` in evaluation mode without gradients, its modes put back afterwards; yields its device.
 
-    ``no_grad`` and not ``inference_mode``, in which a program could not take gradients inside itself. No weight changes
-    in here, so a module may compute once what depends on the weights alone: in its context manager ``settled()``.
+    ``no_grad`` and not ``inference_mode``, in which a program could not take gradients inside itself.
     """
     modules = list(program.modules()) if isinstance(program, nn.Module) else []
     training = [module.training for module in modules]
@@ -227,11 +226,22 @@ def frozen(program: Any) -> Iterator[torch.device]:
     try:
         for module in modules:
             module.training = False
-        with torch.no_grad(), ExitStack() as stack:
-            for module in modules:
-                if settled := getattr(module, "settled", None):
-                    stack.enter_context(settled())
+        with torch.no_grad():
             yield torch.device("cpu") if parameter is None else parameter.device
     finally:
         for module, mode in zip(modules, training, strict=True):
             module.training = mode
+
+
+@contextmanager
+def frozen(program: Any) -> Iterator[torch.device]:
+    """``evaluating``, where no weight changes, so that a module may compute once what depends on the weights alone.
+
+    It does so in a method ``settled()``, a context manager.
+    """
+    modules = program.modules() if isinstance(program, nn.Module) else ()
+    with evaluating(program) as device, ExitStack() as stack:
+        for module in modules:
+            if callable(settled := getattr(module, "settled", None)):
+                stack.enter_context(settled())
+        yield device

@@ -12,9 +12,9 @@ from torch.distributions import constraints
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.families.supports import outside
 from pyrovae.priors import ExemplarPrior
 from pyrovae.readings import Reading, check_values
+from pyrovae.supports import outside
 from pyrovae.terms import LogTerms, log_terms
 from pyrovae.training.batches import Batch
 from pyrovae.training.missing import announced
