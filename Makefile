@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+WORKERS = -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test contracts board lint format notebooks clean
@@ -16,13 +17,13 @@ demo: $(VENV)/.installed ## train a small VAE on scikit-learn's digits and repor
 	$(VENV)/bin/pyrovae demo
 
 test: $(VENV)/.installed ## run the tests; PYTEST_ARGS="-m 'not slow'" leaves out the slow ones
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 contracts: $(VENV)/.installed ## compile every case of the contract of the compiled step (half an hour; needs a C++ compiler)
 	$(VENV)/bin/python -m pytest tests/compiled/test_contract.py --inductor-all $(PYTEST_ARGS)
 
 board: $(VENV)/.installed ## train and check every prior x likelihood x posterior of the board; `make test` takes all pairs
-	$(VENV)/bin/python -m pytest tests/board/test_combinations.py --all-triples $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest tests/board/test_combinations.py --all-triples $(WORKERS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed ## check style, format and types
 	$(VENV)/bin/ruff check .

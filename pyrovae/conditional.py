@@ -51,10 +51,19 @@ class Conditional(Recorded, nn.Module):
 
     def example(self) -> TorchDistribution | None:
         """The distribution of one datum where the network gives zeros, which shows its event shape and its support
-        before there are data; None where the network does not say its ``out_shape``."""
+        before there are data; None where the network does not say its ``out_shape``, or where zeros are nothing to the
+        family, as after a softplus."""
         shape = getattr(self.net, "out_shape", None)
+        if shape is None or type(self).forward is not Conditional.forward:
+            return None
         like = next(self.parameters(), torch.empty(0))  # its dtype and device
-        return None if shape is None else self._of(like.new_zeros(shape))
+        try:
+            with torch.enable_grad():  # so that bounds that depend on the network can be told from others
+                return self._of(like.new_zeros(shape, requires_grad=True))
+        except PyrovaeError:
+            raise
+        except Exception:  # whatever a family of the user's raises
+            return None
 
     def _of(self, params: Tensor) -> TorchDistribution:
         lead = params.dim() - self.event_dim

@@ -72,8 +72,9 @@ class _NormalMixture(TorchDistribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        wider = self.batch_shape[: len(self.batch_shape) - (self.logits.dim() - 1)]
-        return self._drawn(dist.Categorical(logits=self.logits).sample(Size(sample_shape) + wider))
+        own = len(self.batch_shape) - (self.logits.dim() - 1)  # where the dimensions of the weights begin
+        weights = dist.Categorical(logits=self.logits.expand(*self.batch_shape[own:], -1))
+        return self._drawn(weights.sample(Size(sample_shape) + self.batch_shape[:own]))
 
     @property
     def mean(self) -> Tensor:

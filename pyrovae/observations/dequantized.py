@@ -19,6 +19,7 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.families import supports
 from pyrovae.observations.base import Observation, auxiliary, example
 from pyrovae.observations.missing import Incomplete
+from pyrovae.supports import of_distribution, place
 from pyrovae.trees import Tree
 
 
@@ -95,8 +96,7 @@ def _check_noise(noise: nn.Module, shown: Any) -> None:
     q = example(noise)
     if q is None:
         return
-    support = supports.of_elements(q.support)
-    if (getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)) != (0, 1):
+    if place(of_distribution(q)) not in (None, place(supports.open_unit_interval)):
         raise PyrovaeError(
             f"the noise of a dequantization lies between 0 and 1, and {_name(q)} does not: use "
             "pyrovae.families.logit_normal"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pyrovae import gradients, trees
+from pyrovae import gradients, rows, trees
 from pyrovae.compiled.backends import Backend
 from pyrovae.compiled.choice import check_choice, chosen
 from pyrovae.data import Data
@@ -149,9 +149,12 @@ def fit(
         missing = getattr(program, "missing_values", ())
         check_data(train, missing)
         check_modules(program)
-        program = _prepared(program, train.probe(2), target)
-        check_missing(program, missing, train)
-        check_rows(program, train)
+        if isinstance(program, nn.Module):
+            program.to(target)
+        check_missing(program, missing, train)  # first: what takes NaN for a number fails below, in torch's words
+        with rows.asking() as numbered:
+            program = _prepared(program, train.probe(2), target)
+        check_rows(numbered, train)
         ends = {name: schedule(epochs, epochs) for name, schedule in (schedules or {}).items()}
         final = {name: torch.tensor(float(end), device=target) for name, end in ends.items()}
         check_readings(program, train)
@@ -243,14 +246,12 @@ def _terms_for(program: nn.Module, probe: tuple[Tree, ...]) -> Terms:
 
 @contextmanager
 def _isolated(seed: int, device: torch.device) -> Iterator[None]:
-    """A random state of our own, and gradients on; both are put back."""
-    with seeded(seed, device), torch.enable_grad():
+    """A random state of our own, and gradients on; both are put back. Rows are announced by the steps alone."""
+    with seeded(seed, device), torch.enable_grad(), rows.on_other_data():
         yield
 
 
 def _prepared(program: Any, probe: tuple[Tree, ...], device: torch.device) -> nn.Module:
-    if isinstance(program, nn.Module):
-        program.to(device)
     adopted = adopt(program, *probe).to(device)
     for module in adopted.modules():  # training mode, but a batch normalisation frozen by .eval() stays so
         module.training = module.training or not isinstance(module, _BatchNorm)

@@ -321,7 +321,7 @@ MAPS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no rows": (lambda disk: disk(X)[:0], "empty"),
     "beside a number": (lambda disk: (disk(X), 1.0), "got a float"),
     "not finite": (lambda disk: disk(np.full((3, 6), np.nan)), "holds nan at index"),
-    "outside the support": (lambda disk: disk(7 * X), "found invalid values"),
+    "outside the support": (lambda disk: disk(7 * X), "lies outside the likelihood's support"),
 }
 
 
