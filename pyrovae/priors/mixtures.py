@@ -67,8 +67,8 @@ class VampPrior(Prior):
     Args:
         encoder: the program's own encoder; the weights are shared, in memory and in training.
         pseudo_inputs: the u_k to start from, (K, *event_shape), for instance training data; they are copied. With a
-            conditional encoder a tuple (x, *given): the pseudo-inputs then have pseudo-labels, learned too. A missing value
-            (NaN) in them stays one, which the encoder must read; the others are learned.
+            conditional encoder a tuple (x, *given): the pseudo-inputs then have pseudo-labels, learned too. A missing
+            value (NaN) in them stays one, which the encoder must read; the others are learned.
 
     Tomczak & Welling 2018, "VAE with a VampPrior".
     """
