@@ -12,6 +12,7 @@ from pyrovae import (
     priors,
     readings,
     recipes,
+    rows,
 )
 from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
@@ -68,6 +69,7 @@ __all__ = [
     "readings",
     "recipes",
     "reconstruct",
+    "rows",
     "sample",
     "save",
     "schedules",

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from pyrovae.errors import PyrovaeError
 from pyrovae.objectives import Objective
 from pyrovae.parameters import bound
+from pyrovae.rows import on_other_data
 from pyrovae.terms import LogTerms, Site, Terms, log_terms
 from pyrovae.trees import Tree
 
@@ -55,7 +56,7 @@ def plain(
     parameters = trainable(program)
     t = terms(program, x, *given, num_particles=num_particles)
     _refuse_without_score(t, objective)
-    value = objective(t)
+    value = _valued(objective, t)
     gradients = _grad(value.mean(), list(parameters.values()))
     return Estimate(value, t, dict(zip(parameters, gradients, strict=True)))
 
@@ -118,7 +119,7 @@ def _weights(
     """The objective, v = d mean(F) / da and u (None where u = v), all detached from the program's graph."""
     leaves = [a.detach().requires_grad_() for a in log_probs]
     with torch.enable_grad():
-        value = objective(_with_log_probs(t, leaves))
+        value = _valued(objective, _with_log_probs(t, leaves))
         v = torch.autograd.grad(value.mean(), leaves, create_graph=True, materialize_grads=True)
     fixed = [w.detach() for w in v]
     if not any(w.requires_grad for w in v):  # structure, not values: F is linear, its curvature is zero
@@ -131,6 +132,12 @@ def _weights(
     log_q = len(leaves) - 1  # any latent's log q: F depends on them through their sum only
     corrections = _curvature(v, leaves, log_q)
     return value.detach(), fixed, [w + c for w, c in zip(fixed, corrections, strict=True)]
+
+
+def _valued(objective: Objective, t: LogTerms) -> Tensor:
+    """The objective's value; whatever data it runs the program on itself, they are not the batch's rows."""
+    with on_other_data():
+        return objective(t)
 
 
 def _curvature(v: Sequence[Tensor], leaves: Sequence[Tensor], log_q: int) -> list[Tensor]:

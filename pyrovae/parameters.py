@@ -14,7 +14,14 @@ from pyro.nn.module import _Context
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
-from torch.distributions import Transform, transform_to
+from torch.distributions import (
+    CatTransform,
+    ComposeTransform,
+    IndependentTransform,
+    StackTransform,
+    Transform,
+    transform_to,
+)
 from torch.distributions.transforms import _InverseTransform
 
 from pyrovae.errors import PyrovaeError
@@ -202,24 +209,47 @@ def floating_dtype(program: Any) -> torch.dtype:
     return next((p.dtype for p in parameters if p.is_floating_point()), torch.get_default_dtype())
 
 
+CACHES = {  # by which torch's and Pyro's flows remember their last value, and what they hold when empty
+    "_cached_x_y": (None, None),
+    **dict.fromkeys(("_cached_logDetJ", "_cached_log_scale", "_cached_log_df_inv_dx", "_cache_log_detJ")),
+    **dict.fromkeys(("_cached_A", "_cached_W_pre", "_cached_C", "_cached_T_C")),
+}
+
+
 def forget(program: Any) -> None:
     """Empty the caches of the flows in a program, or of one transform.
 
     What they hold of their last batch would keep its graph alive, and forbid a deepcopy.
     """
-    holder = program.inv if isinstance(program, _InverseTransform) else program  # an inverse has no cache of its own
-    parts = holder.modules() if isinstance(holder, nn.Module) else (holder,)
-    for flow in (part for part in parts if isinstance(part, Transform)):
-        for name in [name for name in vars(flow) if name.startswith("_cache") and name != "_cache_size"]:
-            setattr(flow, name, (None, None) if name == "_cached_x_y" else None)
+    parts = program.modules() if isinstance(program, nn.Module) else [program]
+    for flow in (flow for part in parts if isinstance(part, Transform) for flow in _composed_of(part)):
+        for name in CACHES.keys() & vars(flow).keys():
+            setattr(flow, name, CACHES[name])
+
+
+def _composed_of(transform: Transform) -> Iterator[Transform]:
+    """A transform, and those inside of it."""
+    yield transform
+    for part in within(transform):
+        yield from _composed_of(part)
+
+
+def within(transform: Transform) -> list[Transform]:
+    """What one of torch's transforms that wrap others wraps; an inverse has no cache of its own."""
+    if isinstance(transform, _InverseTransform):
+        return [transform.inv]
+    if isinstance(transform, IndependentTransform):
+        return [transform.base_transform]
+    if isinstance(transform, StackTransform | CatTransform):
+        return list(transform.transforms)
+    return list(transform.parts) if isinstance(transform, ComposeTransform) else []
 
 
 @contextmanager
-def frozen(program: Any) -> Iterator[torch.device]:
+def evaluating(program: Any) -> Iterator[torch.device]:
     """``program`` in evaluation mode without gradients, its modes put back afterwards; yields its device.
 
-    ``no_grad`` and not ``inference_mode``, in which a program could not take gradients inside itself. No weight changes
-    in here, so a module may compute once what depends on the weights alone: in its context manager ``settled()``.
+    ``no_grad`` and not ``inference_mode``, in which a program could not take gradients inside itself.
     """
     modules = list(program.modules()) if isinstance(program, nn.Module) else []
     training = [module.training for module in modules]
@@ -227,11 +257,22 @@ def frozen(program: Any) -> Iterator[torch.device]:
     try:
         for module in modules:
             module.training = False
-        with torch.no_grad(), ExitStack() as stack:
-            for module in modules:
-                if settled := getattr(module, "settled", None):
-                    stack.enter_context(settled())
+        with torch.no_grad():
             yield torch.device("cpu") if parameter is None else parameter.device
     finally:
         for module, mode in zip(modules, training, strict=True):
             module.training = mode
+
+
+@contextmanager
+def frozen(program: Any) -> Iterator[torch.device]:
+    """``evaluating``, where no weight changes, so that a module may compute once what depends on the weights alone.
+
+    It does so in a method ``settled()``, a context manager.
+    """
+    modules = program.modules() if isinstance(program, nn.Module) else ()
+    with evaluating(program) as device, ExitStack() as stack:
+        for module in modules:
+            if callable(settled := getattr(module, "settled", None)):
+                stack.enter_context(settled())
+        yield device

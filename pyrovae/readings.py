@@ -68,6 +68,13 @@ class Reading(Recorded, nn.Module):
         shape: Size = self.net.batch_shape(*self.read(*parents))  # type: ignore[operator]
         return shape
 
+    def of_first(self, first: Tensor) -> Tensor:
+        """See ``networks.Network.of_first``."""
+        read = trees.leaves([as_read(self.readers[0], first)]) if len(self.readers) else [first]
+        like = next(self.parameters(), read[0])
+        found: Tensor = self.net(*read, *(like.new_zeros(s) for s in self.net.in_shapes[len(read) :]))  # type: ignore
+        return found
+
     def start_at(self, params: Tensor) -> None:
         """See ``networks.Network.start_at``."""
         self.net.start_at(params)  # type: ignore[operator]
@@ -84,7 +91,7 @@ class Reading(Recorded, nn.Module):
 
     @property
     def causal(self) -> bool:
-        """See ``networks.Network``; readers look at each element by itself."""
+        """See ``networks.Network``; ``Autoregressive`` tries whether the readers keep to it."""
         return getattr(self.net, "causal", False)
 
 

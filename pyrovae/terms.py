@@ -22,9 +22,9 @@ from torch import Tensor
 
 from pyrovae import rows, trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.families.supports import outside
 from pyrovae.parameters import LocalParameters
 from pyrovae.precision import float64
+from pyrovae.supports import outside
 
 ENUMERATION = -3  # dim -1 is the data plate, -2 the particles; enumerated values lie further left
 

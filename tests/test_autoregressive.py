@@ -123,7 +123,7 @@ def test_a_density_of_reals_integrates_to_one(double: None, family: Any) -> None
     """Given a parent, and its draws have its mean and products."""
     torch.manual_seed(0)
     p = prior(family, given=(3,))(torch.randn(2, 3))
-    points, log_cell = grid(16.0, 0.1)
+    points, log_cell = grid(16.0, 0.03)
     with torch.no_grad():
         log_p = p.log_prob(points[:, None])
         total = log_p.logsumexp(0) + log_cell

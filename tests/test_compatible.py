@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 import pyrovae as pv
 from pyrovae import families, priors
@@ -45,6 +48,21 @@ class Undeclared(priors.Prior):
         return dist.Normal(torch.zeros(LATENT), 1.0)
 
 
+class Fixed(priors.Prior):
+    """A prior of the user's: any distribution."""
+
+    def __init__(self, distribution: Any) -> None:
+        super().__init__()
+        self.distribution = distribution
+
+    def forward(self, *given: Any) -> Any:
+        return self.distribution
+
+
+def box(low: float, high: float) -> Any:
+    return dist.Uniform(torch.full((LATENT,), low), torch.full((LATENT,), high)).to_event(1)
+
+
 RELAXED = families.RelaxedOneHotCategorical(0.5)
 STANDARD = priors.StandardNormal(LATENT)
 
@@ -75,6 +93,34 @@ REFUSED: dict[str, tuple[Any, str]] = {  # what is built, and the message
     "a decoder of other latents, dequantized": (
         lambda: pv.VAE(STANDARD, pv.Dequantized(decoder(3, families.normal), num_levels=8), encoder()),
         r"reads latents of shape \(3,\)",
+    ),
+    "a flow of another width in a prior": (
+        lambda: pv.VAE(priors.Flow(STANDARD, pv.flows.affine_coupling(3)), decoder(), encoder()),
+        r"of 3 dimensions, the base distribution has event shape \(2,\)",
+    ),
+    "a flow with a context in a prior": (
+        lambda: pv.VAE(priors.Flow(STANDARD, pv.flows.affine_coupling(LATENT, context=3)), decoder(), encoder()),
+        "built for a context of 3 numbers and gets 0",
+    ),
+    "a conditional transform in a prior": (
+        lambda: pv.VAE(priors.Flow(STANDARD, [dist.transforms.conditional_planar(LATENT, 3)]), decoder(), encoder()),
+        "is conditional, and nothing is there",
+    ),
+    "a prior without an inverse on a base that is given": (
+        lambda: pv.VAE(
+            priors.Flow(part(LABELS, families.normal, LATENT), pv.flows.planar(LATENT)),
+            decoder([LATENT, LABELS]),
+            encoder(in_shapes=[WIDTH, LABELS]),
+        ),
+        "has no inverse",
+    ),
+    "a bounded prior, a normal posterior": (
+        lambda: pv.VAE(Fixed(box(0.0, 1.0)), decoder(), encoder()),
+        "must reach every point",
+    ),
+    "a box and another": (
+        lambda: pv.VAE(Fixed(box(0.0, 2.0)), decoder(), encoder(families.beta)),
+        "must reach every point",
     ),
     "one factor of other latents": (
         lambda: pv.VAE(STANDARD, pv.Product({"a": decoder(), "b": decoder(3)}), encoder()),
@@ -132,7 +178,62 @@ class Users(nn.Module):
         return dist.Bernoulli(logits=self.net(z)).to_event(1)
 
 
-given = [LATENT, LABELS]
+class Unsupported(TorchDistribution):
+    """A normal one that does not say where it lies, which torch and Pyro leave to it."""
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    has_rsample = True
+
+    def __init__(self, loc: Tensor) -> None:
+        self.inner = dist.Normal(loc, 1.0).to_event(1)
+        super().__init__(self.inner.batch_shape, self.inner.event_shape, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        return Unsupported(self.inner.base_dist.loc.expand(*batch_shape, LATENT))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self.inner.rsample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.inner.log_prob(value)
+
+
+class Undecided(Unsupported):
+    support = constraints.dependent
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        return Undecided(self.inner.base_dist.loc.expand(*batch_shape, LATENT))
+
+
+def rates(width: int, last: nn.Module) -> Any:
+    """A network whose last layer is no linear one, and that says what it gives."""
+
+    class Rates(nn.Sequential):
+        out_shape = (LATENT,)
+
+    return Rates(nn.Linear(width, LATENT), last)
+
+
+class Embedding(pv.networks.MLP):
+    """Reads labels, although the network within reads what they become."""
+
+    def forward(self, z: Any, *labels: Any) -> Tensor:
+        return super().forward(z, torch.zeros(*z.shape[:-1], 7))
+
+
+class Widened(pv.Conditional):
+    """Gives something else than its family."""
+
+    def forward(self, *parents: Any) -> Any:
+        return dist.Normal(super().forward(*parents).mean[..., :LATENT], 1.0).to_event(1)
+
+
+def window(loc: Tensor) -> Any:
+    """Where it lies depends on x."""
+    return dist.Uniform(loc - 0.1, loc + 0.1)
+
+
+COUPLING = pv.flows.affine_coupling(LATENT, 2, hidden=(4,))
 LEGAL: dict[str, Any] = {
     "the plainest": lambda: pv.VAE(STANDARD, decoder(), encoder()),
     "a user's decoder": lambda: pv.VAE(STANDARD, Users(), encoder()),
@@ -150,6 +251,30 @@ LEGAL: dict[str, Any] = {
         encoder(),
     ),
     "full covariances": lambda: pv.VAE(priors.FullNormalMixture(LATENT, 2), decoder(), encoder(families.full_normal)),
+    "a box and a beta posterior": lambda: pv.VAE(Fixed(box(0.0, 1.0)), decoder(), encoder(families.beta)),
+    "a box and a logit-normal posterior": lambda: pv.VAE(
+        Fixed(box(0.0, 1.0)), decoder(), encoder(families.logit_normal)
+    ),
+    "a box and one that moves": lambda: pv.VAE(Fixed(box(-9.0, 9.0)), decoder(), encoder(window)),
+    "a prior without a support": lambda: pv.VAE(Fixed(Unsupported(torch.zeros(LATENT))), decoder(), encoder()),
+    "a support that depends": lambda: pv.VAE(Fixed(Undecided(torch.zeros(LATENT))), decoder(), encoder()),
+    "a positive scale from the network": lambda: pv.VAE(
+        Fixed(dist.Gamma(torch.ones(LATENT), 1.0).to_event(1)),
+        decoder(),
+        pv.Conditional(rates(WIDTH, nn.Softplus()), lambda a: dist.Gamma(a, 1.0)),
+    ),
+    "probabilities from the network": lambda: pv.VAE(
+        priors.Categorical(LATENT),
+        decoder(),
+        pv.Conditional(rates(WIDTH, nn.Softmax(-1)), lambda p: dist.OneHotCategorical(p)),
+    ),
+    "a conditional with its own forward": lambda: pv.VAE(
+        STANDARD, decoder(), Widened(pv.networks.MLP(WIDTH, 5, 4 * LATENT), families.normal)
+    ),
+    "a network with its own forward": lambda: pv.VAE(
+        STANDARD, pv.Conditional(Embedding([LATENT, 7], 5, WIDTH), families.bernoulli), encoder()
+    ),
+    "a flow on a mixture": lambda: pv.VAE(priors.Flow(priors.NormalMixture(LATENT, 2), COUPLING), decoder(), encoder()),
     "a mixture of normals": lambda: pv.VAE(priors.Laplace(LATENT), decoder(), encoder(families.NormalMixture(2))),
 }
 
@@ -165,6 +290,40 @@ def test_an_autoencoder_trains_and_has_no_evidence() -> None:
     program = LEGAL["points, an autoencoder"]()
     with pytest.raises(pv.PyrovaeError, match="as an autoencoder does"):
         pv.log_marginal(program, torch.rand(4, WIDTH).round(), num_particles=5)
+
+
+@pytest.mark.parametrize("kind", ["vamp", "exemplars", "flow"])
+def test_priors_that_read_what_is_given(kind: str) -> None:
+    x, y = torch.rand(5, WIDTH).round(), torch.eye(LABELS)[[0, 1, 2, 0, 1]]
+    q = encoder(in_shapes=[WIDTH, LABELS])
+    prior = {
+        "vamp": lambda: priors.VampPrior(q, (x[:3], y[:3])),
+        "exemplars": lambda: priors.ExemplarPrior(q, (x[:3], y[:3])),
+        "flow": lambda: priors.Flow(part(LABELS, families.normal, LATENT), COUPLING),
+    }[kind]()
+    program = pv.VAE(prior, decoder([LATENT, LABELS]), q)
+    assert pv.fit(program, (x, y), epochs=1, compile=False, device="cpu", progress=False).history
+
+
+def test_an_observation_of_the_users_may_be_of_a_tree() -> None:
+    """Values and how many of them there are, under one likelihood of the values."""
+
+    class Counted(pv.Observation):
+        def observe(self, name: str, likelihood: Any, x: Any) -> Any:
+            return pyro.sample(name, likelihood, obs=x["values"])
+
+    net = pv.networks.MLP([1, WIDTH], 5, 2 * LATENT)  # in the order of the leaves
+    program = pv.VAE(STANDARD, Counted(decoder()), pv.Conditional(net, families.normal))
+    x = {"length": torch.ones(3, 1), "values": torch.rand(3, WIDTH).round()}
+    assert pv.log_terms(program, x).log_px_z.shape == (1, 3)
+
+
+def test_building_leaves_the_moments_of_a_normalisation() -> None:
+    norm = dist.transforms.BatchNorm(WIDTH)
+    family = families.Flow(families.normal, [norm])
+    before = norm.moving_mean.clone(), norm.moving_variance.clone()
+    pv.VAE(STANDARD, decoder(family=family), encoder())
+    assert torch.equal(norm.moving_mean, before[0]) and torch.equal(norm.moving_variance, before[1])
 
 
 @pytest.mark.parametrize("prior", [STANDARD, priors.Normal(LATENT), None], ids=["fixed", "learned", "given"])

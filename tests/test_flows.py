@@ -14,6 +14,7 @@ import pyro.distributions as dist
 import pyro.distributions.transforms as T
 import pytest
 import torch
+import torch.distributions.transforms as TT
 import zuko
 from exact import assert_mean, grid
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ import pyrovae as pv
 from pyrovae.flows.adapter import ComposedTransform
 from pyrovae.flows.layers import SLOPE
 from pyrovae.flows.transformed import at
+from pyrovae.parameters import forget
 
 INVERTIBLE = {
     "affine coupling": pv.flows.affine_coupling,
@@ -254,6 +256,51 @@ def test_transforms_of_pyro_are_what_pyro_makes_of_them(transforms: Any) -> None
     assert all(p.grad is not None for p in prior.parameters())
     for other in (copy.deepcopy(prior), pickle.loads(pickle.dumps(prior))):
         torch.testing.assert_close(other().log_prob(z), expected)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda t: TT.IndependentTransform(t, 0),
+        lambda t: TT.CatTransform([t, T.AffineTransform(0.0, 1.0)], dim=-1, lengths=[2, 0]),
+        lambda t: TT.StackTransform([t], dim=-2),
+        lambda t: TT.ComposeTransform([TT.IndependentTransform(t, 0)]),
+        lambda t: TT.IndependentTransform(t, 0).inv,
+        lambda t: pv.flows.Inverse(TT.IndependentTransform(t, 0)),
+    ],
+    ids=["independent", "cat", "stack", "composed", "inverse", "our inverse"],
+)
+def test_modules_inside_torchs_transforms_are_found(wrap: Any) -> None:
+    inner = T.spline(2)
+    made = pv.flows.Transforms(wrap(inner))
+    assert {id(p) for p in made.parameters()} == {id(p) for p in inner.parameters()}
+    inner(torch.randn(3, 2, requires_grad=True))
+    forget(made.each[0].transform if isinstance(made.each[0], pv.flows.Inverse) else made.each[0])
+    copy.deepcopy(made)
+
+
+@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: TT.IndependentTransform(t, 1), lambda t: t.inv])
+def test_a_parameter_that_nothing_would_train_is_refused(wrap: Any) -> None:
+    learned = T.AffineTransform(nn.Parameter(torch.zeros(2)), torch.ones(2))
+    with pytest.raises(pv.PyrovaeError, match=r"AffineTransform is no module, so that its \['loc'\]"):
+        pv.priors.Flow(pv.priors.StandardNormal(2), wrap(learned))
+
+
+@pytest.mark.parametrize("name", FORWARD_ONLY)
+def test_a_draw_of_a_base_without_gradients_is_scored_too(name: str) -> None:
+    """And nothing of it is left that could not be copied."""
+    base = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), normal(2, 2))
+    q = pv.flows.transformed(base, layers(EVERY[name], 2))
+    z = q.sample((7,))
+    assert not q.has_rsample and q.log_prob(z).shape == (7,)
+    flow = T.affine_coupling(2, [4])
+    pv.flows.transformed(base, [flow]).sample((7,))
+    copy.deepcopy(flow)
+
+
+def test_an_inverse_without_a_context_takes_none() -> None:
+    with pytest.raises(pv.PyrovaeError, match="no transform takes any"):
+        pv.families.Flow(pv.families.normal, T.affine_coupling(2, [4]).inv, context=3)
 
 
 def test_a_conditional_transform_of_pyro_gets_the_context() -> None:

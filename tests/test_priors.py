@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from exact import assert_mean
+from pyro.infer import SVI, Trace_ELBO
+from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -22,6 +25,7 @@ from pyrovae.distributions import DiagonalNormalMixture, FullNormalMixture, mixt
 from pyrovae.parameters import frozen
 from pyrovae.rows import training_on
 
+pytestmark = pytest.mark.filterwarnings("ignore::pyrovae.rows.RowsWarning")  # priors are looked at outside of loops
 N, WIDTH, LATENT = 12, 6, 2
 
 # --------------------------------------------------------------------------------------------------- learned ones
@@ -121,6 +125,26 @@ def test_weights_of_each_datum(double: None) -> None:
     assert draws.shape == (4000, 5, 2) and whole.sample((7,)).shape == (7, 5, 2)
     assert_mean(draws, whole.mean)
     torch.testing.assert_close(whole.variance[1], DiagonalNormalMixture(logits[1], loc, scale).variance)
+
+
+def test_weights_of_one_datum_are_those_of_all() -> None:
+    """Expanded, each datum has a draw of its own."""
+    mix = DiagonalNormalMixture(torch.zeros(1, 3), torch.randn(3, 2), torch.ones(3, 2))
+    for wide in ((4,), (7, 4)):
+        draws = mix.expand(torch.Size(wide)).sample((5,))
+        assert draws.shape == (5, *wide, 2) and len(draws.flatten(0, -2).unique(dim=0)) == draws[..., 0].numel()
+
+
+def test_holes_in_pseudo_inputs_stay_holes() -> None:
+    x = torch.randn(8, WIDTH)
+    x[0, 1] = x[2, 3] = math.nan
+    net = pv.readings.Reading(pv.networks.MLP([WIDTH, WIDTH], 2 * LATENT), pv.readings.ValuesAndMask())
+    encoder = pv.Conditional(net, families.normal)
+    decoder = pv.Missing(pv.Conditional(pv.networks.MLP(LATENT, 2 * WIDTH), families.normal))
+    prior = priors.VampPrior(encoder, x[:4])
+    pv.fit(pv.VAE(prior, decoder, encoder), x, epochs=3, compile=False, device="cpu", progress=False)
+    learned = prior.pseudo_inputs[0]
+    assert torch.equal(learned.isnan(), x[:4].isnan()) and not torch.allclose(learned, x[:4], equal_nan=True)
 
 
 # ------------------------------------------------------------------------------------------------------ exemplars
@@ -318,6 +342,123 @@ def test_exemplars_must_be_rows_of_the_training_data(other: Any) -> None:
     x = data()
     with pytest.raises(pv.PyrovaeError, match="are not the rows of the training data"):
         pv.fit(made(x), other(x), epochs=1, device="cpu", progress=False)
+
+
+class Outside:
+    """A program that is no module, and does not contain the modules that it runs."""
+
+    def __init__(self, program: pv.VAE) -> None:
+        self.model: Any = lambda x: (pyro.module("vae", program), program.model(x))
+        self.guide: Any = lambda x: (pyro.module("vae", program), program.guide(x))
+
+
+def test_exemplars_are_checked_wherever_they_are() -> None:
+    """In a program of closures too, whose modules nobody can list."""
+    x = data()
+    options: Any = {"epochs": 1, "device": "cpu", "progress": False, "compile": False}
+    pv.fit(Outside(made(x)), x, **options)
+    with pytest.raises(pv.PyrovaeError, match="which a stream has not"):
+        pv.fit(Outside(made(x)), lambda: iter([x[:6], x[6:]]), **options)
+    with pytest.raises(pv.PyrovaeError, match="are not the rows of the training data"):
+        pv.fit(Outside(made(x)), x.flip(0), **options)
+
+
+def test_a_prior_of_the_users_is_asked_too() -> None:
+    class Numbered(priors.StandardNormal):
+        def forward(self, *given: Any) -> Any:
+            pv.rows.current_rows(self)
+            return super().forward(*given)
+
+        def check_rows(self, count: int, take: Any) -> None:
+            raise pv.PyrovaeError(f"asked about {count} rows, the first {take(torch.arange(1))[0].tolist()}")
+
+    x = data()
+    program = pv.VAE(Numbered(LATENT), made(x).decoder, made(x).encoder)
+    with pytest.raises(pv.PyrovaeError, match=r"asked about \d+ rows, the first \[\["):
+        pv.fit(program, x, epochs=1, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([0, 1, -3], "are not the rows of the training data"), ([3, 3, 4], "twice"), ([0, 1, 99], "are not the rows")],
+    ids=["negative", "repeated", "beyond"],
+)
+def test_row_numbers_must_be_such(rows: list[int], message: str) -> None:
+    """A negative one would be found in the data by Python, and equal no number of a batch."""
+    x = data()
+    numbers = torch.tensor(rows)
+    program = made(x)
+    program.prior = priors.ExemplarPrior(program.encoder, x[numbers % N], rows=numbers)
+    with pytest.raises(pv.PyrovaeError, match=message):
+        pv.fit(program, x, epochs=1, device="cpu", progress=False)
+
+
+def test_what_an_objective_runs_itself_is_not_the_batch() -> None:
+    """As a sleep phase on simulated data, here of another number: all exemplars are in their prior."""
+    x, seen = data(), []
+    program = made(x)
+
+    def objective(t: pv.LogTerms) -> Tensor:
+        asleep = pv.log_terms(program, x[:3])
+        seen.append((asleep.log_pz.detach(), asleep.sites["z"].value.detach()))
+        return pv.objectives.elbo(t) + 0 * asleep.log_px_z.mean()
+
+    frozen_rate = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # noqa: E731
+    for gradient in (pv.gradients.plain, pv.gradients.path):
+        pv.fit(program, x, objective=objective, optimizer=frozen_rate, gradient=gradient, epochs=1, batch_size=5,
+               compile=False, device="cpu", progress=False)  # fmt: skip
+    assert len(seen) > 6
+    for log_pz, z in seen:
+        torch.testing.assert_close(log_pz[0], by_hand(program.prior, z), rtol=1e-4, atol=1e-4)
+
+
+def test_a_loop_that_does_not_say_its_rows_is_warned_once(empty_store: None) -> None:
+    """Stock SVI runs; within ``training_on`` nothing is wrong, and an evaluation is none."""
+    x = data()
+    program = made(x)
+    svi = SVI(program.model, program.guide, ClippedAdam({"lr": 1e-3}), Trace_ELBO())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            svi.step(x)
+    assert [w.category for w in told] == [pv.rows.RowsWarning] and "bound is flattered" in str(told[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with torch.no_grad():
+            pv.log_terms(program, x)
+        pv.log_terms(program.eval(), x)
+        program.train()
+        pv.fit(program, x, validation=x, epochs=1, compile=False, device="cpu", progress=False)
+        with pv.rows.training_on(torch.arange(4)):
+            t = pv.log_terms(program, x[:4])
+    for n in range(4):
+        expected = by_hand(program.prior, t.sites["z"].value[n], left_out=n)
+        torch.testing.assert_close(t.log_pz[0, n], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_that_nobody_knows_are_refused_in_training() -> None:
+    x = data()
+    with pv.rows.training_on(None), pytest.raises(pv.PyrovaeError, match="must know the numbers"):
+        pv.log_terms(made(x), x)
+
+
+class Widest(pv.networks.MLP):
+    """Notes how many rows it was given at once."""
+
+    most = 0
+
+    def forward(self, *parents: Any) -> Tensor:
+        type(self).most = max(self.most, parents[0].shape[0])
+        return super().forward(*parents)
+
+
+def test_an_evaluation_encodes_some_exemplars_at_a_time() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(1300, WIDTH)
+    prior = priors.ExemplarPrior(pv.Conditional(Widest(WIDTH, 2 * LATENT), families.normal), x)
+    with frozen(prior):
+        assert Widest.most == 512
+        torch.testing.assert_close(prior().loc, prior.encoder(x).mean)
 
 
 class NoMean(nn.Module):

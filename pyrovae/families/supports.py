@@ -1,8 +1,6 @@
-"""Where x may lie, and what helps where it does not."""
+"""Supports that torch has not, and what helps where x lies outside them."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +8,6 @@ from torch.distributions import constraints
 
 from pyrovae.errors import PyrovaeError
 
-MISSING = "NaN is a missing value: declare such by pyrovae.Missing(decoder), or remove or impute them"
 TOLERANCE = 0.05  # of a level: what float32 makes of k / (L - 1), and far below the distance of real grey values
 
 
@@ -73,50 +70,3 @@ class Angles(constraints.interval):
 
 open_unit_interval = OpenInterval(0, 1)
 angles = Angles()
-
-
-def of_elements(support: Any) -> Any:
-    """The support of single elements."""
-    while hasattr(support, "base_constraint"):  # independent dimensions, mixtures
-        support = support.base_constraint
-    return support
-
-
-def outside(name: str, x: Tensor, support: Any) -> str | None:
-    """What is wrong with values outside ``support`` and what would mend it; None where they lie inside."""
-    if hasattr(support, "filled"):  # missing values are announced, and only what is seen can be outside
-        text = outside(name, support.filled(x), support.base_constraint)
-        return text and text + _unmarked(x, support.sentinel)
-    element = of_elements(support)
-    if isinstance(element, constraints.stack):  # a table: the first such column
-        columns = (outside(f"{name}[:, {d}]", x[..., d], column) for d, column in enumerate(element.cseq))
-        return next((text for text in columns if text), None)
-    try:
-        inside = support is None or bool(support.check(x).all())
-    except RuntimeError:  # a support with parameters of its own, per batch: Pyro's validation has seen the probe
-        return None
-    if inside:
-        return None
-    remedy = MISSING if x.isnan().any() else getattr(element, "remedy", None) or _remedy(x)
-    return f"{name} lies outside the likelihood's support ({element}): {remedy}"
-
-
-def _unmarked(x: Tensor, sentinel: int | None) -> str:
-    """What stands for a missing value, where x looks as if it meant another one."""
-    if x.is_floating_point():
-        meant = sentinel is not None and (x == sentinel).any()
-        return f". In floating-point x a missing value is NaN, and the sentinel {sentinel} is a number" if meant else ""
-    remedy = "functools.partial(pyrovae.Missing, sentinel=-1) declares -1 to be a missing value"
-    return f". In integer x a sentinel stands for a missing value: {remedy}" if sentinel is None and x.min() < 0 else ""
-
-
-def _remedy(x: Tensor) -> str:
-    low, high = x.min().item(), x.max().item()
-    if low >= 0 and 1 < high <= 255:
-        return f"its values reach {high:g}; divide images of 0..255 by 255"
-    if low >= 0 and high <= 1:
-        return (
-            "its values are grey, in [0, 1]; binarize them (pyrovae.data.load(..., binarization='dynamic'), or "
-            "fit(..., draw=torch.bernoulli)), or use a likelihood for grey values such as pyrovae.families.normal"
-        )
-    return f"its values range from {low:g} to {high:g}; use a likelihood for such data, or transform them"

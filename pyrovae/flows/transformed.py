@@ -16,7 +16,7 @@ from torch.distributions.utils import _sum_rightmost
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.flows.adapter import ComposedTransform, ZukoFlow
-from pyrovae.parameters import forget
+from pyrovae.parameters import forget, within
 from pyrovae.recorded import Recorded
 
 
@@ -35,15 +35,19 @@ class Transformed(dist.TransformedDistribution):
         return ComposedTransform(*self.transforms)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        u = self.base_dist.rsample(Size(sample_shape))
+        return self._carried(self.base_dist.rsample(Size(sample_shape)))
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        with torch.no_grad():
+            draw = self.base_dist.rsample if self.has_rsample else self.base_dist.sample
+            return self._carried(draw(Size(sample_shape)))
+
+    def _carried(self, u: Tensor) -> Tensor:
+        """f(u), remembered with its log-density."""
         x, log_det = self._flow.call_and_ladj(u)
         self._forget()
         self._drawn = x, self._log_prob(u, log_det), torch.is_grad_enabled()
         return x
-
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        with torch.no_grad():
-            return self.rsample(sample_shape) if self.has_rsample else super().sample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         drawn, log_prob, differentiable = self._drawn
@@ -109,6 +113,8 @@ class Inverse(Recorded, nn.Module):
         self.transform = transform
         if hasattr(transform, "latent"):
             self.latent, self.context = transform.latent, transform.context
+        if isinstance(transform, Transform):
+            self.context = 0
 
     def forward(self, context: Tensor | None = None) -> Transform:
         return at(self.transform, context).inv
@@ -126,12 +132,15 @@ class Transforms(nn.Module):
         transforms: one, or a list of them: the layers of ``pyrovae.flows``; Pyro's and torch's transforms; Pyro's
             conditional transforms; zuko's lazy transforms. A whole zuko flow stands for its transform, the way
             from its base to x; the base is the one given here.
+
+    Raises:
+        PyrovaeError: something else; one of torch's transforms with a parameter in it, which nothing would train.
     """
 
     def __init__(self, transforms: Any) -> None:
         super().__init__()
         self.each = list(_flat(transforms))
-        self.held = nn.ModuleList(t for t in self.each if isinstance(t, nn.Module))  # torch's own are no modules
+        self.held = nn.ModuleList(module for t in self.each for module in _modules(t))  # torch's own are no modules
 
     @property
     def conditional(self) -> bool:
@@ -140,6 +149,22 @@ class Transforms(nn.Module):
 
     def forward(self, base: TorchDistribution, context: Tensor | None = None) -> TorchDistribution:
         return transformed(base, self.each, context)
+
+
+def _modules(transform: Any) -> Iterator[nn.Module]:
+    """The modules of which a transform is made, which hold its parameters."""
+    if isinstance(transform, nn.Module):
+        yield transform
+    inside = transform.transform if isinstance(transform, Inverse) else transform
+    if isinstance(inside, nn.Module):
+        return
+    if learned := [name for name, value in vars(inside).items() if torch.is_tensor(value) and value.requires_grad]:
+        raise PyrovaeError(
+            f"{type(inside).__name__} is no module, so that its {learned} would neither be trained nor saved: use a "
+            "layer of pyrovae.flows, Pyro's transforms, or an nn.Module of yours whose forward(context) gives it"
+        )
+    for part in within(inside):
+        yield from _modules(part)
 
 
 def _flat(transforms: Any) -> Iterator[Any]:

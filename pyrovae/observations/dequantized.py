@@ -19,6 +19,7 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.families import supports
 from pyrovae.observations.base import Observation, auxiliary, example
 from pyrovae.observations.missing import Incomplete
+from pyrovae.supports import of_distribution, place
 from pyrovae.trees import Tree
 
 
@@ -95,8 +96,7 @@ def _check_noise(noise: nn.Module, shown: Any) -> None:
     q = example(noise)
     if q is None:
         return
-    support = supports.of_elements(q.support)
-    if (getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)) != (0, 1):
+    if place(of_distribution(q)) not in (None, place(supports.open_unit_interval)):
         raise PyrovaeError(
             f"the noise of a dequantization lies between 0 and 1, and {_name(q)} does not: use "
             "pyrovae.families.logit_normal"
@@ -139,7 +139,7 @@ class Levels(TorchDistribution):
         return constraints.independent(supports.Levels(self.num_levels), self.event_dim)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Levels:
-        return Levels(self.base.expand(batch_shape), self.noise, self.num_levels, validate_args=False)
+        return Levels(self.base.expand(batch_shape), self.noise, self.num_levels, validate_args=self._validate_args)
 
     def log_prob(self, x: Tensor) -> Tensor:
         if self._validate_args:

@@ -14,7 +14,7 @@ from pyrovae.conditional import Conditional
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import Family, out_shape
 from pyrovae.networks import Constant
-from pyrovae.parameters import frozen
+from pyrovae.parameters import evaluating
 from pyrovae.recorded import Recorded
 
 
@@ -26,7 +26,7 @@ class Prior(Recorded, nn.Module):
 
     def example(self) -> TorchDistribution | None:
         """The distribution without anything given, in evaluation mode; None where that does not exist."""
-        with frozen(self):
+        with evaluating(self):
             try:
                 return self()
             except Exception:  # whatever a forward of the user's raises that wants something given

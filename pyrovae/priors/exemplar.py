@@ -18,13 +18,17 @@ from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.priors.base import Prior
 from pyrovae.rows import current_rows
 
+CHUNK = 512  # exemplars encoded together in an evaluation
+
 
 class ExemplarPrior(Prior):
     """p(z) = 1/K sum_k Normal(z; m(x_k), s^2 I), m(x) the encoder's mean, s learned (Norouzi, Fleet & Norouzi 2020).
 
     While ``pyrovae.fit`` trains, a datum that is an exemplar is left out of its own mixture: with it, the mean of its
     posterior would always be a component, and the bound that of a prior that has seen the datum. Everywhere else the
-    mixture is over all exemplars: for validation, ``log_marginal`` and samples, whose data are others.
+    mixture is over all exemplars: for validation, ``log_marginal`` and samples, whose data are others. So it is under
+    stock ``SVI`` and in a loop of your own, whose bound is flattered, of which a ``RowsWarning`` tells once; such a
+    loop says its rows by ``pyrovae.rows.training_on(index)``.
 
     Args:
         encoder: the program's own encoder; the weights are shared, in memory and in training.
@@ -35,17 +39,18 @@ class ExemplarPrior(Prior):
 
     A training step encodes the K (or ``num_sampled``) exemplars besides its batch, forwards and backwards: with two
     gated layers of 300 on 28 x 28 pixels and a batch of 128 it takes 2.3 times as long as with a standard normal for
-    500 exemplars, and 13 times for 5,000. An evaluation encodes them once.
+    500 exemplars, and 13 times for 5,000. An evaluation encodes them once, some hundreds at a time.
 
     Raises:
         PyrovaeError: fewer than two exemplars; numbers out of range; an encoder whose distribution has no mean; when
-            training begins, data without row numbers (a stream), or whose rows are not the exemplars.
+            training begins, data without row numbers (a stream), or whose rows are not the exemplars, each another.
 
     Example:
         >>> import torch, pyrovae as pv
         >>> x = torch.rand(20, 6).round()
         >>> encoder = pv.Conditional(pv.networks.MLP(6, 16, 4), pv.families.normal)
-        >>> pv.priors.ExemplarPrior(encoder, x[:10])().log_prob(torch.zeros(5, 2)).shape
+        >>> prior = pv.priors.ExemplarPrior(encoder, x[:10]).eval()
+        >>> prior().log_prob(torch.zeros(5, 2)).shape
         torch.Size([5])
     """
 
@@ -77,7 +82,7 @@ class ExemplarPrior(Prior):
         return trees.tree_map(lambda name: getattr(self, name), self._names)
 
     def forward(self, *given: trees.Tree) -> TorchDistribution:
-        index = current_rows()
+        index = current_rows(self)
         if index is None:
             means = self.means if self._settled else self._encoded(slice(None))
             return self._mixture(means, means.new_zeros(len(means)))
@@ -112,8 +117,12 @@ class ExemplarPrior(Prior):
 
     def check_rows(self, count: int, take: Callable[[Tensor], Any]) -> None:
         """Refuse training data, ``count`` rows of which ``take(index)`` gives some, that the exemplars are not from."""
+        if len(self.rows.unique()) < len(self.rows):
+            raise PyrovaeError(
+                "rows= numbers some row twice, whose datum could be left without any other: give each once"
+            )
         mine = trees.leaves(self.exemplars)
-        theirs = trees.leaves(take(self.rows)) if self.rows.max() < count else []
+        theirs = trees.leaves(take(self.rows)) if self.rows.min() >= 0 and self.rows.max() < count else []
         same = len(mine) == len(theirs) and all(map(_equal, mine, theirs))
         if not same:
             raise PyrovaeError(
@@ -123,11 +132,15 @@ class ExemplarPrior(Prior):
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        """The means of all exemplars computed once, for as long as no weight changes; see ``pyrovae.parameters``."""
+        """The means of all exemplars computed once, for as long as no weight changes; see ``pyrovae.parameters``.
+
+        And at once, not when they are first read: a compiled graph that reads them calls no ``forward``.
+        """
         if self._settled:
             yield
             return
-        self.means.copy_(self._encoded(slice(None)))
+        for index in torch.arange(len(self.means), device=self.means.device).split(CHUNK):
+            self.means[index] = self._encoded(index)
         self._settled = True
         try:
             yield

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Size, nn
-from torch.distributions import Distribution, Independent, MixtureSameFamily, TransformedDistribution
+from torch.distributions import Distribution, Independent, MixtureSameFamily, TransformedDistribution, VonMises
 
+from pyrovae import supports
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
-from pyrovae.networks import Constant, Network
+from pyrovae.families.supports import angles
+from pyrovae.networks import Network
 from pyrovae.observations.base import Observation, example
+from pyrovae.parameters import evaluating
 from pyrovae.randomness import seeded
 
 
@@ -21,15 +23,15 @@ def check_parts(prior: nn.Module, decoder: nn.Module, encoder: nn.Module) -> Non
     Raises:
         PyrovaeError: with the reason, and what would work.
     """
-    device = next((p.device for part in (prior, decoder, encoder) for p in part.parameters()), torch.device("cpu"))
-    with seeded(0, device), torch.no_grad():  # whatever is drawn here changes nothing
+    with evaluating(nn.ModuleList([prior, decoder, encoder])) as device, seeded(0, device):  # nothing here may change
         p, q, likelihood = example(prior), example(encoder), example(decoder)
         _check_scores("prior", p)
         _check_scores("decoder", likelihood)
     if p is not None and q is not None:
         _check_latents(p, q)
     _check_reads_latents(decoder, p or q)
-    _check_given(prior, decoder, encoder if isinstance(likelihood, Distribution) else None)
+    one = isinstance(likelihood, Distribution) and (not isinstance(decoder, Observation) or _ours(type(decoder)))
+    _check_given(prior, decoder, encoder if one else None)
 
 
 def _check_latents(p: Any, q: Any) -> None:
@@ -38,12 +40,20 @@ def _check_latents(p: Any, q: Any) -> None:
             f"the prior is of latents of shape {tuple(p.event_shape)}, the encoder of {tuple(q.event_shape)}: both "
             "must be of one z. Declare its dimensions as the event, with .to_event(1)"
         )
-    if _kind(p.support) != _kind(q.support):
+    wanted, reached = _place(p), _place(q)
+    if wanted is not None and reached is not None and wanted != reached:
         raise PyrovaeError(
             f"the encoder's latents lie in {q.support}, the prior's in {p.support}: the guide must reach "
             "every point that the prior can give, and no other. A relaxed categorical posterior, for instance, needs a "
             "relaxed prior"
         )
+
+
+def _place(distribution: Any) -> Any:
+    """Where latents lie; None where that is not known."""
+    if isinstance(_within(distribution), VonMises):  # torch calls its support real, which it is not
+        return supports.place(angles)
+    return supports.place(supports.of_distribution(distribution))
 
 
 def _check_reads_latents(decoder: nn.Module, latent: Any) -> None:
@@ -56,7 +66,7 @@ def _check_reads_latents(decoder: nn.Module, latent: Any) -> None:
 
 
 def _check_given(prior: nn.Module, decoder: nn.Module, encoder: nn.Module | None) -> None:
-    """Every part gets all that is given; an encoder of a tree, here None, also reads each of its leaves."""
+    """Every part gets all that is given; an encoder of what may be a tree, here None, also reads each of its leaves."""
     given = [("prior", shapes) for shapes in _read(prior)]
     given += [("decoder", shapes[1:]) for shapes in _read(decoder)]
     given += [("encoder", shapes[1:]) for shapes in (_read(encoder) if encoder else [])]
@@ -77,9 +87,14 @@ def _read(part: nn.Module) -> list[tuple[Size, ...]]:
     if isinstance(part, Product):
         factors = part.factors.values() if isinstance(part.factors, nn.ModuleDict) else part.factors
         return [shapes for factor in factors for shapes in _read(factor)]
-    # Not a Conditional of another class, which may read something else as well.
-    reads = type(part) is Conditional and isinstance(part.net, Network) and not isinstance(part.net, Constant)
-    return [part.net.in_shapes] if reads else []  # type: ignore[list-item, union-attr]
+    # Not a Conditional of another class, nor a network with a forward of its own, which may read something else.
+    net = part.net if type(part) is Conditional else None
+    reads = isinstance(net, Network) and net.in_shapes and _ours(type(net).forward) and _ours(type(net).parents)
+    return [net.in_shapes] if reads else []  # type: ignore[list-item, union-attr]
+
+
+def _ours(definition: Any) -> bool:
+    return bool(definition.__module__.split(".")[0] == "pyrovae")
 
 
 def _check_scores(part: str, distribution: Any) -> None:
@@ -87,9 +102,8 @@ def _check_scores(part: str, distribution: Any) -> None:
     flow = _within(distribution)
     if not isinstance(flow, TransformedDistribution):
         return
-    value = distribution.sample()
     try:
-        distribution.log_prob(value.clone())  # a new object: the flow's cache knows the old one
+        distribution.log_prob(distribution.sample().clone())  # a new object: the flow's cache knows the old one
     except (NotImplementedError, KeyError) as error:
         raise PyrovaeError(
             f"the {part} must give the density of points that another part draws, and this flow has no inverse "
@@ -105,17 +119,3 @@ def _within(distribution: Any) -> Any:
     if isinstance(distribution, MixtureSameFamily):
         return _within(distribution.component_distribution)
     return distribution
-
-
-def _kind(support: Any) -> Any:
-    """Where a support lies, as something that can be compared."""
-    while hasattr(support, "base_constraint"):  # independent dimensions, mixtures
-        support = support.base_constraint
-    bounds = {name: _number(value) for name, value in vars(support).items() if name in ("lower_bound", "upper_bound")}
-    same = {"_RealVector": "_Real", "_GreaterThanEq": "_GreaterThan", "OpenInterval": "_Interval"}
-    name = type(support).__name__
-    return same.get(name, name), support.is_discrete, tuple(bounds.items())
-
-
-def _number(bound: Any) -> Any:
-    return bound.tolist() if isinstance(bound, torch.Tensor) else bound

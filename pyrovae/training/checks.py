@@ -12,10 +12,10 @@ from torch.distributions import constraints
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.families.supports import outside
-from pyrovae.priors import ExemplarPrior
 from pyrovae.readers import check_values
 from pyrovae.readings import Reading
+from pyrovae.rows import unnumbered
+from pyrovae.supports import outside
 from pyrovae.terms import LogTerms, log_terms
 from pyrovae.training.batches import Batch
 from pyrovae.training.missing import announced
@@ -41,21 +41,17 @@ def check_modules(program: Any) -> None:
             )
 
 
-def check_rows(program: Any, data: Source) -> None:
-    """Refuse data whose rows have no numbers, or others, for a prior that has to know each datum's.
+def check_rows(parts: Iterable[nn.Module], data: Source) -> None:
+    """Refuse data whose rows have no numbers, or others, for ``parts`` that asked for them; see ``pyrovae.rows``.
 
     Raises:
-        PyrovaeError: a stream; exemplars that are not the rows of the data that they were said to be.
+        PyrovaeError: a stream; rows that are not those that a part was made for.
     """
-    for prior in program.modules() if isinstance(program, nn.Module) else ():
-        if not isinstance(prior, ExemplarPrior):
-            continue
+    for part in dict.fromkeys(parts):
         if isinstance(data, Streamed):
-            raise PyrovaeError(
-                "an exemplar prior leaves each datum out of its own mixture, and must know the numbers of the rows "
-                "that it is trained on, which a stream has not: pass tensors, arrays, or a memory-mapped file"
-            )
-        prior.check_rows(data.num_data or 0, data.take)
+            raise PyrovaeError(unnumbered(part))
+        if check := getattr(part, "check_rows", None):
+            check(data.num_data or 0, data.take)
 
 
 def check_data(data: Source, missing: Collection[str] = ()) -> None:

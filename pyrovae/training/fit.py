@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pyrovae import gradients, trees
+from pyrovae import gradients, rows, trees
 from pyrovae.compiled.backends import Backend
 from pyrovae.compiled.choice import check_choice, chosen
 from pyrovae.data import Data
@@ -152,8 +152,9 @@ def fit(
         if isinstance(program, nn.Module):
             program.to(target)
         check_missing(program, missing, train)  # first: what takes NaN for a number fails below, in torch's words
-        program = _prepared(program, train.probe(2), target)
-        check_rows(program, train)
+        with rows.asking() as numbered:
+            program = _prepared(program, train.probe(2), target)
+        check_rows(numbered, train)
         ends = {name: schedule(epochs, epochs) for name, schedule in (schedules or {}).items()}
         final = {name: torch.tensor(float(end), device=target) for name, end in ends.items()}
         check_readings(program, train)
@@ -161,7 +162,8 @@ def fit(
         if held_out is not None:
             check_data(held_out, missing)
             check_readings(program, held_out)
-            check_observations(held_out, log_terms(program, *held_out.probe(2)))
+            with torch.no_grad():
+                check_observations(held_out, log_terms(program, *held_out.probe(2)))
         guarded = GuardedOptimizer(optimizer, trainable(program), max_grad_norm)  # refuses bad options before the claim
         path = claim(directory)
         run = Run(program, _manifest(options, target, data), path)
@@ -244,8 +246,8 @@ def _terms_for(program: nn.Module, probe: tuple[Tree, ...]) -> Terms:
 
 @contextmanager
 def _isolated(seed: int, device: torch.device) -> Iterator[None]:
-    """A random state of our own, and gradients on; both are put back."""
-    with seeded(seed, device), torch.enable_grad():
+    """A random state of our own, and gradients on; both are put back. Rows are announced by the steps alone."""
+    with seeded(seed, device), torch.enable_grad(), rows.on_other_data():
         yield
 
 

@@ -91,6 +91,7 @@ def test_a_density_sums_to_one_and_its_samples_follow_it(double: None, slot: str
     assert ((found.mean(0) - expected).abs() < ERRORS * error).all()
 
 
+@pytest.mark.filterwarnings("ignore::pyrovae.rows.RowsWarning")
 @pytest.mark.parametrize(("slot", "name"), PARTS)
 def test_gradients_reach_every_parameter(slot: str, name: str) -> None:
     program, x = vae_with(slot, name)
