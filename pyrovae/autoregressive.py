@@ -13,6 +13,8 @@ from torch.distributions import constraints
 
 from pyrovae.conditional import Conditional
 from pyrovae.errors import PyrovaeError
+from pyrovae.parameters import frozen
+from pyrovae.randomness import seeded
 from pyrovae.trees import Tree
 
 
@@ -30,7 +32,8 @@ class Autoregressive(Conditional):
     out; it has no mean in closed form, and its draws no gradient.
 
     Raises:
-        PyrovaeError: a network that does not say that it is causal; a family that is not elementwise.
+        PyrovaeError: a network that does not say that it is causal, or that is tried and is not; a family that is not
+            elementwise.
 
     Example:
         >>> import torch, pyrovae as pv
@@ -52,6 +55,7 @@ class Autoregressive(Conditional):
         self._event_shape = factors.batch_shape
         with torch.random.fork_rng(devices=[]):
             self._integer = not factors.sample().is_floating_point()
+        self._check_causal()
 
     def forward(self, *parents: Tree) -> TorchDistribution:
         def factors(x: Tensor) -> TorchDistribution:
@@ -63,6 +67,26 @@ class Autoregressive(Conditional):
     def example(self) -> TorchDistribution:
         """See ``Conditional.example``."""
         return Chain(partial(_repeated, self._shown()), self._start(), self._shown, Size())
+
+    def _check_causal(self) -> None:
+        """Try a few elements: were a factor to see itself or later ones, the product would be no density."""
+        number = torch.arange(self._event_shape.numel()).reshape(self._event_shape)
+        start = self._start()
+        for t in {0, number.numel() // 2, number.numel() - 1}:
+            later = (number >= t).to(start)
+            before, after = (self._first_factors(x, t + 1) for x in (start, start + later))
+            if not torch.allclose(before, after, atol=1e-6):
+                raise PyrovaeError(
+                    f"the numbers of element {t} and before change with what comes after: the first reader of "
+                    f"{type(self.net).__name__}, or the network, mixes elements, and the product of the factors would "
+                    "be no density. Read each element by itself"
+                )
+
+    def _first_factors(self, x: Tensor, count: int) -> Tensor:
+        """The numbers of the first ``count`` factors, (k, count), with zeros for the parents."""
+        with frozen(self.net), seeded(0, x.device):
+            params: Tensor = self.net.of_first(x[None])  # type: ignore[operator]
+        return params.reshape(-1, x.numel())[:, :count]
 
     def _shown(self) -> TorchDistribution:
         """The factors where the network gives zeros."""

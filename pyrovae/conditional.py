@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.families import Categorical, num_params
+from pyrovae.families import Family, VectorFamily, num_params
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
 
@@ -28,6 +28,9 @@ class Conditional(Recorded, nn.Module):
     Whatever the family leaves beyond the batch dimensions is declared to be the event, so that one log-prob per
     datum comes out: (*batch,), in nats.
 
+    Raises:
+        PyrovaeError: a family of vectors and a network of images.
+
     Example:
         >>> import torch, pyrovae as pv
         >>> decoder = pv.Conditional(pv.networks.MLP(2, 16, (1, 8, 8)), pv.families.bernoulli)
@@ -40,6 +43,8 @@ class Conditional(Recorded, nn.Module):
         self.net = net
         self.family = family
         self.event_dim = event_dim if event_dim is not None else len(getattr(net, "out_shape", (1,)))
+        if isinstance(family, VectorFamily):
+            family.width(getattr(net, "out_shape", (1,) * self.event_dim))
 
     def forward(self, *parents: Tree) -> TorchDistribution:
         return self._of(self.net(*parents))
@@ -79,10 +84,10 @@ class Conditional(Recorded, nn.Module):
                 f"{type(self.family).__name__} wants {count} numbers per element, stacked along the first event "
                 f"dimension; the network gives {params.shape[dim]}, which {count} does not divide"
             )
-        if isinstance(self.family, Categorical):  # whose many numbers would be taken apart and put together again
-            return self.family.of(params.unflatten(dim, (count, -1)).movedim(dim, -1))
         try:
-            return self.family(*(params.chunk(count, dim) if count > 1 else (params,)))
+            if isinstance(self.family, Family):
+                return self.family.of(params, dim)
+            return self.family(*params.chunk(count, dim))
         except TypeError as error:
             raise PyrovaeError(
                 f"the family cannot be called with {count} parameter(s) per element: {error}. A family that wants more "

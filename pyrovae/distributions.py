@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
@@ -32,10 +33,18 @@ def _is_diagonal_normal(components: TorchDistribution) -> bool:
     return independent and isinstance(components.base_dist, dist.Normal) and len(components.batch_shape) == 1
 
 
+Precision = Callable[[Tensor], Tensor]  # of what a density is made of
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
 class _NormalMixture(TorchDistribution):
     """sum_k w_k Normal_k(z). The components have no batch dimension, so that expanding is a label; the weights may.
 
-    Subclasses say what a square is, (z - m)^T C^-1 (z - m) + D log 2 pi, and draw.
+    Subclasses say what a square is, (z - m)^T C^-1 (z - m) + D log 2 pi, and draw. Densities are made in float64
+    under ``no_grad``, else in the dtype of the parameters.
     """
 
     support = constraints.real_vector
@@ -56,8 +65,9 @@ class _NormalMixture(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        log_weights = self.logits.log_softmax(-1) - self._log_scales()
-        log_prob = torch.logsumexp(log_weights - 0.5 * self._squares(value), -1)
+        exact = same if torch.is_grad_enabled() else float64  # where figures are reported; training can do with float32
+        log_weights = exact(self.logits).log_softmax(-1) - self._log_scales(exact)
+        log_prob = torch.logsumexp(log_weights - 0.5 * self._squares(exact(value), exact), -1).to(value)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     @torch.no_grad()
@@ -75,10 +85,10 @@ class _NormalMixture(TorchDistribution):
         second = self.logits.softmax(-1) @ (self.loc.square() + self._variances())
         return second.expand(self.batch_shape + self.event_shape) - self.mean.square()
 
-    def _squares(self, value: Tensor) -> Tensor:  # (*batch, K)
+    def _squares(self, value: Tensor, exact: Precision) -> Tensor:  # (*batch, K)
         raise NotImplementedError
 
-    def _log_scales(self) -> Tensor:  # half the log-determinants of the covariances, (K,)
+    def _log_scales(self, exact: Precision) -> Tensor:  # half the log-determinants of the covariances, (K,)
         raise NotImplementedError
 
     def _variances(self) -> Tensor:  # (K, D)
@@ -113,17 +123,16 @@ class DiagonalNormalMixture(_NormalMixture):
         self.logits, self.loc, self.scale = logits, loc, scale
         super().__init__(validate_args)
 
-    def _squares(self, value: Tensor) -> Tensor:
-        centre = self.loc.mean(0)
-        z, m, precision = value - centre, self.loc - centre, self.scale.pow(-2)
-        if not torch.is_grad_enabled():  # where figures are reported; training can do with float32
-            z, m, precision = float64(z), float64(m), float64(self.scale).pow(-2)
+    def _squares(self, value: Tensor, exact: Precision) -> Tensor:
+        loc, precision = exact(self.loc), exact(self.scale).pow(-2)
+        centre = loc.mean(0)
+        z, m = value - centre, loc - centre
         weight = torch.cat([precision, -2 * m * precision], -1)  # (K, 2 D)
         constant = (m.square() * precision).sum(-1) + self.loc.shape[-1] * math.log(2 * math.pi)
-        return (torch.cat([z.square(), z], -1) @ weight.T + constant).to(value)
+        return torch.cat([z.square(), z], -1) @ weight.T + constant
 
-    def _log_scales(self) -> Tensor:
-        return self.scale.log().sum(-1)
+    def _log_scales(self, exact: Precision) -> Tensor:
+        return exact(self.scale).log().sum(-1)
 
     def _variances(self) -> Tensor:
         return self.scale.square()
@@ -151,17 +160,17 @@ class FullNormalMixture(_NormalMixture):
         self.logits, self.loc, self.scale_tril = logits, loc, scale_tril
         super().__init__(validate_args)
 
-    def _squares(self, value: Tensor) -> Tensor:
-        count, width = self.loc.shape
-        eye = torch.eye(width, dtype=self.loc.dtype, device=self.loc.device)
-        inverse = torch.linalg.solve_triangular(self.scale_tril, eye, upper=False)  # (K, D, D)
-        centre = self.loc.mean(0)
-        m = (inverse @ (self.loc - centre).unsqueeze(-1)).squeeze(-1)  # (K, D)
+    def _squares(self, value: Tensor, exact: Precision) -> Tensor:
+        loc, (count, width) = exact(self.loc), self.loc.shape
+        eye = torch.eye(width, dtype=loc.dtype, device=loc.device)
+        inverse = torch.linalg.solve_triangular(exact(self.scale_tril), eye, upper=False)  # (K, D, D)
+        centre = loc.mean(0)
+        m = (inverse @ (loc - centre).unsqueeze(-1)).squeeze(-1)  # (K, D)
         z = ((value - centre) @ inverse.reshape(count * width, width).T).unflatten(-1, (count, width))
         return (z - m).square().sum(-1) + width * math.log(2 * math.pi)
 
-    def _log_scales(self) -> Tensor:
-        return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    def _log_scales(self, exact: Precision) -> Tensor:
+        return exact(self.scale_tril).diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def _variances(self) -> Tensor:
         return self.scale_tril.square().sum(-1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
-from pyrovae.observations.missing import is_missing
-from pyrovae.recorded import Recorded
+from pyrovae.observations.missing import InOrMissing, filled, is_missing
+from pyrovae.readers import Reader, as_read, takes
 
 
-class ValuesAndMask(Recorded, nn.Module):
+class ValuesAndMask(Reader):
     """A reader: the values of x, with 0 for what is missing, joined with the mask, 1 where x is seen.
 
     Args:
@@ -18,6 +19,9 @@ class ValuesAndMask(Recorded, nn.Module):
         event_dim: of x, 1 for columns, 3 for images. The mask is joined along the first of these: columns (D,) become
             (2 D,), images (C, H, W) become (2 C, H, W). Where the reader makes a vector of each element, as ``OneHot``
             does, the vector gets one more entry.
+
+    Raises:
+        PyrovaeError: when called, values seen that ``reader`` does not take, as ``Reading`` does.
 
     Example:
         >>> import torch, pyrovae as pv
@@ -32,10 +36,12 @@ class ValuesAndMask(Recorded, nn.Module):
         super().__init__()
         self.reader = nn.Identity() if reader is None else reader
         self.sentinel, self.event_dim = sentinel, event_dim
+        taken = takes(self.reader)
+        self.support = None if taken is None else InOrMissing(taken, sentinel)
 
     def forward(self, x: Tensor) -> Tensor:
         missing = is_missing(x, self.sentinel)
-        values: Tensor = self.reader(x.masked_fill(missing, 0))
+        values: Tensor = as_read(self.reader, filled(x, takes(self.reader) or constraints.real, self.sentinel))
         if values.dim() == x.dim():
             return torch.cat([values.masked_fill(missing, 0), (~missing).to(values)], -self.event_dim)
         missing = missing.unsqueeze(-1)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
 
@@ -72,7 +72,7 @@ class PathwiseNormalMixture(TorchDistribution):
     def _displacement(self, z: Tensor) -> Tensor:
         """Zero, with the gradient -dz, (*batch, D)."""
         e, log_n = self._components(z)
-        before = log_n.cumsum(-1) - log_n  # of the dimensions to the left
+        before = nn.functional.pad(log_n.cumsum(-1)[..., :-1], (1, 0))  # of the dimensions to the left
         weight = (self.logits.unsqueeze(-1) + before).softmax(-2)  # of the components, given these
         below = torch.special.ndtr(e)
         F = (weight * below).sum(-2)

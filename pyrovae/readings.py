@@ -12,16 +12,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Size, Tensor, nn
-from torch.distributions import Distribution, constraints
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.networks import Shape
-from pyrovae.observed_values import ValuesAndMask as ValuesAndMask
+from pyrovae.observed_values import ValuesAndMask
+from pyrovae.readers import Exp, Ignore, LogCounts, OneHot, Reader, Scaled, as_read
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
+
+__all__ = ["Exp", "Ignore", "LogCounts", "OneHot", "Reader", "Reading", "Scaled", "ValuesAndMask", "shapes_read"]
 
 
 class Reading(Recorded, nn.Module):
@@ -59,13 +60,21 @@ class Reading(Recorded, nn.Module):
                 f"there are {len(self.readers)} readers and {len(parents)} parents: pass every conditioning variable "
                 "(given)"
             )
-        read = [_read(reader, parent) for reader, parent in zip(self.readers, parents, strict=False)]
+        read = [as_read(reader, parent) for reader, parent in zip(self.readers, parents, strict=False)]
         return trees.leaves([*read, *parents[len(read) :]])
 
     def batch_shape(self, *parents: Tree) -> Size:
         """See ``networks.Network.batch_shape``."""
         shape: Size = self.net.batch_shape(*self.read(*parents))  # type: ignore[operator]
         return shape
+
+    def of_first(self, first: Tensor) -> Tensor:
+        """See ``networks.Network.of_first``."""
+        read = trees.leaves([as_read(self.readers[0], first)]) if len(self.readers) else [first]
+        like = next(self.parameters(), read[0])
+        shapes: Any = self.net.in_shapes
+        found: Tensor = self.net(*read, *(like.new_zeros(shape) for shape in shapes[len(read) :]))
+        return found
 
     def start_at(self, params: Tensor) -> None:
         """See ``networks.Network.start_at``."""
@@ -83,102 +92,11 @@ class Reading(Recorded, nn.Module):
 
     @property
     def causal(self) -> bool:
-        """See ``networks.Network``; readers look at each element by itself."""
+        """See ``networks.Network``; ``Autoregressive`` tries whether the readers keep to it."""
         return getattr(self.net, "causal", False)
-
-
-class Reader(Recorded, nn.Module):
-    """Base of the readers here; ``support`` says which values one takes, where it does not take all."""
-
-    support: constraints.Constraint | None = None
-
-
-class OneHot(Reader):
-    """Whole numbers 0 .. num_levels - 1 of any dtype, (*batch, *event), as one-hot, (*batch, *event, num_levels)."""
-
-    levels: Tensor
-
-    def __init__(self, num_levels: int) -> None:
-        super().__init__()
-        self.support = constraints.integer_interval(0, num_levels - 1)
-        self.register_buffer("levels", torch.arange(float(num_levels)), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # Compared and not scattered: no branch, and no error on the device.
-        return (x.unsqueeze(-1) == self.levels).to(self.levels.dtype)
-
-
-class Scaled(Reader):
-    """Levels 0 .. num_levels - 1 of any dtype as x / (num_levels - 1), in [0, 1]: grey values, binary attributes."""
-
-    top: Tensor
-
-    def __init__(self, num_levels: int) -> None:
-        super().__init__()
-        if num_levels < 2:
-            raise PyrovaeError(f"there must be at least two levels; got {num_levels}")
-        self.support = constraints.interval(0, num_levels - 1)
-        self.register_buffer("top", torch.tensor(num_levels - 1.0), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x / self.top
-
-
-class LogCounts(Reader):
-    """log(1 + x) of counts x, a few of which may be large; what is negative counts as 0."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(min=0).log1p()
-
-
-class Exp(Reader):
-    """exp(z), of logarithms z: the point of the simplex whose logarithm a relaxed categorical gives."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        return z.exp()
-
-
-class Ignore(Reader):
-    """Nothing of the parent: the network does not depend on it."""
-
-    def forward(self, x: Tree) -> tuple[()]:
-        return ()
-
-
-def takes(reader: nn.Module) -> constraints.Constraint | None:
-    """The values that a reader takes; None where it does not say."""
-    if isinstance(reader, nn.Embedding):
-        return constraints.integer_interval(0, reader.num_embeddings - 1)
-    return getattr(reader, "support", None)
-
-
-def check_values(reader: nn.Module, x: Tensor, name: str = "a parent") -> None:
-    """Raises PyrovaeError where ``x`` holds a value that ``reader`` does not take."""
-    support = takes(reader)
-    if support is None:
-        return
-    inside = support.check(x.long() if x.dtype == torch.bool else x)
-    if not inside.all():
-        raise PyrovaeError(
-            f"{name} holds {x[~inside][0].item():g}, and {type(reader).__name__} reads values {_words(support)}: "
-            "labels outside the classes, or levels outside those, that the program was built for"
-        )
 
 
 def shapes_read(readers: Sequence[nn.Module | None], parents: Sequence[Tensor]) -> list[Shape]:
     """The event shapes of what readers make of parents with a leading data dimension: a network's ``in_shapes``."""
     read = Reading(nn.Identity(), *readers).read(*(parent[:1] for parent in parents))
     return [tuple(leaf.shape[1:]) for leaf in read]
-
-
-def _read(reader: nn.Module, parent: Tree) -> Tree:
-    support = takes(reader)
-    if support is None:
-        return reader(parent)
-    if Distribution._validate_args:  # as of distributions, so never inside a traced step
-        check_values(reader, parent)
-    return reader(parent.long() if isinstance(reader, nn.Embedding) else parent)
-
-
-def _words(support: Any) -> str:
-    return f"{support.lower_bound} .. {support.upper_bound}"

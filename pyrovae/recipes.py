@@ -118,7 +118,8 @@ class Dense(Recipe):
             for counts.
         posterior: the encoder's family; by default a normal with a scale per element.
         observation: wraps the decoder where less is seen than it describes: ``pyrovae.Missing`` for data with missing
-            values (the encoder then reads values and mask), ``functools.partial(pyrovae.Dequantized, num_levels=256)``.
+            values, ``functools.partial(pyrovae.Missing, sentinel=-1)`` for tokens with such (the encoder then reads
+            values and mask), ``functools.partial(pyrovae.Dequantized, num_levels=256)``.
         network: ``networks.GatedMLP``, ``networks.MLP`` or ``networks.ResidualMLP``.
         readers: how encoder and decoder read the conditioning variables, one for each: ``torch.nn.Embedding(10, 8)`` or
             ``readings.OneHot(10)`` for integer labels, which both parts share; without one a variable is read as it is.
@@ -285,8 +286,9 @@ class _Shapes:
         if latent < 1:
             raise PyrovaeError(f"the number of latent dimensions must be at least 1; got {latent}")
         if data.missing and observation is None:
+            missing = "functools.partial(pyrovae.Missing, sentinel=-1)" if data.num_levels else "pyrovae.Missing"
             raise PyrovaeError(
-                f"values of {data.name} are missing: say observation=pyrovae.Missing (recipes.Dense, "
+                f"values of {data.name} are missing: say observation={missing} (recipes.Dense, "
                 "recipes.Convolutional), or impute them"
             )
         self.observation = observation

@@ -71,7 +71,8 @@ def _number(bound: Any) -> float | None:
 def outside(name: str, x: Tensor, support: Any) -> str | None:
     """What is wrong with values outside ``support`` and what would mend it; None where they lie inside."""
     if hasattr(support, "filled"):  # missing values are announced, and only what is seen can be outside
-        x, support = support.filled(x), support.base_constraint
+        text = outside(name, support.filled(x), support.base_constraint)
+        return text and text + _unmarked(x, support.sentinel)
     element = of_elements(support)
     if isinstance(element, constraints.stack):  # a table: the first such column
         columns = (outside(f"{name}[:, {d}]", x[..., d], column) for d, column in enumerate(element.cseq))
@@ -84,6 +85,15 @@ def outside(name: str, x: Tensor, support: Any) -> str | None:
         return None
     remedy = MISSING if x.isnan().any() else getattr(element, "remedy", None) or _remedy(x)
     return f"{name} lies outside the likelihood's support ({element}): {remedy}"
+
+
+def _unmarked(x: Tensor, sentinel: int | None) -> str:
+    """What stands for a missing value, where x looks as if it meant another one."""
+    if x.is_floating_point():
+        meant = sentinel is not None and (x == sentinel).any()
+        return f". In floating-point x a missing value is NaN, and the sentinel {sentinel} is a number" if meant else ""
+    remedy = "functools.partial(pyrovae.Missing, sentinel=-1) declares -1 to be a missing value"
+    return f". In integer x a sentinel stands for a missing value: {remedy}" if sentinel is None and x.min() < 0 else ""
 
 
 def _remedy(x: Tensor) -> str:

@@ -51,6 +51,11 @@ def scale(raw: Tensor) -> Any:
     return array(positive(raw))
 
 
+def logit_normal(x: Any, loc: Any, scale: Any) -> Any:
+    held = np.clip(scale, 1e-3, (15 - abs(loc)) / 5)
+    return stats.norm.logpdf(np.log(x / (1 - x)), loc, held) - np.log(x * (1 - x))
+
+
 REALS = torch.tensor([-20.0, -1.3, 0.0, 0.2, 7.0], dtype=torch.float64)
 INSIDE = torch.tensor([1e-4, 0.03, 0.5, 0.71, 0.999], dtype=torch.float64)
 POSITIVE = torch.tensor([1e-4, 0.4, 1.0, 30.0], dtype=torch.float64)
@@ -69,7 +74,7 @@ SCIPY: dict[str, tuple[F.Family, Tensor, Reference]] = {  # family, values, log-
     "logit-normal": (
         F.logit_normal,
         INSIDE,
-        lambda x, m, s: stats.norm.logpdf(np.log(x / (1 - x)), array(m), scale(s)) - np.log(x * (1 - x)),
+        lambda x, m, s: logit_normal(x, 8 * array((m / 8).tanh()), scale(s)),
     ),
     "continuous bernoulli": (
         F.continuous_bernoulli,
@@ -182,7 +187,14 @@ def test_exploding_networks_leave_log_probs_and_gradients_finite(name: str, dtyp
 
 @pytest.mark.parametrize(
     ("name", "x"),
-    [("beta", 0.5), ("gamma", 60_000.0), ("negative binomial", 60_000.0), ("student t", 60_000.0), ("von Mises", 0.75)],
+    [
+        ("beta", 0.5),
+        ("gamma", 60_000.0),
+        ("negative binomial", 60_000.0),
+        ("student t", 60_000.0),
+        ("von Mises", 0.75),
+        ("poisson", 60_000.0),
+    ],
 )
 def test_large_concentrations_keep_their_digits(name: str, x: float) -> None:
     """In float32 the log-gammas of 60,000 and their differences are known to 0.06 only."""
@@ -191,6 +203,26 @@ def test_large_concentrations_keep_their_digits(name: str, x: float) -> None:
     single = family(*params).log_prob(torch.tensor([x]))
     double = family(*params.double()).log_prob(torch.tensor([x]).double())
     torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=1e-3)
+
+
+def test_long_documents_keep_their_digits() -> None:
+    x, logits = torch.tensor([60_000.0, 30_000.0, 10_000.0]), torch.tensor([0.6, 0.3, 0.1]).log()
+    exact = F.Multinomial()(logits.double()).log_prob(x.double())
+    torch.testing.assert_close(F.Multinomial()(logits).log_prob(x).double(), exact, rtol=0, atol=1e-3 * 4)
+
+
+@pytest.mark.parametrize("raw_scale", [-30.0, -3.0, 0.5, 3.0, 30.0])
+@pytest.mark.parametrize("loc", [-60.0, -9.0, 0.0, 5.0, 9.0, 20.0, 60.0])
+def test_a_logit_normal_gives_its_draws_the_density_that_they_have(loc: float, raw_scale: float) -> None:
+    """The mean of log q(y), y = logit x, is minus the normal's entropy: less of it and a bound were no bound."""
+    torch.manual_seed(10)
+    p = F.logit_normal(torch.tensor(loc), torch.tensor(raw_scale))
+    x = p.sample((100_000,))
+    assert ((x > 0) & (x < 1)).all()
+    jacobian = -(x.double().log() + (-x.double()).log1p())  # log |dy / dx|
+    of_logit = p.log_prob(x).double() - jacobian
+    error = of_logit.std() / math.sqrt(len(x))
+    assert (of_logit.mean() + p.base_dist.entropy()).abs() < 4 * error + 2e-3
 
 
 DENSITIES = {
@@ -222,14 +254,47 @@ def test_starts_have_the_networks_shape(name: str) -> None:
     family = ALL[name]()
     start = family.params_at(torch.tensor([0.2, 0.5, 0.9]))
     assert start.shape == F.out_shape(family, (3,)) and start.isfinite().all()
+    standard = family.standard((3,))
+    assert standard.shape == F.out_shape(family, (3,)) and standard.isfinite().all()
 
 
 @each_family
+def test_a_word_or_value_that_never_occurs_is_no_start_of_nan(name: str) -> None:
+    assert ALL[name]().params_at(torch.zeros(3)).isfinite().all()
+
+
+def test_priors_start_where_standard_says() -> None:
+    mixed = F.Mixed([F.normal, F.normal, F.Categorical(3), F.laplace])
+    p = mixed(mixed.standard((4,)))
+    assert p.mean[[0, 1, 3]].tolist() == [0, 0, 0]
+    torch.testing.assert_close(p.parts[0].stddev, torch.ones(2))
+    torch.testing.assert_close(p.parts[1].probs, torch.full((1, 3), 1 / 3))
+    assert pv.priors.Learned(mixed, 4)().event_shape == (4,)
+    assert F.Categorical(3).standard((2,)).unique().tolist() == [0.0]
+    assert F.von_mises.standard((2,)).unique().tolist() == [0.0]
+    components = F.DiscretizedLogisticMixture(3, 8)
+    locations = components(*components.standard((1,))[:, None]).component_distribution.loc
+    assert len(locations.unique()) == 3
+
+
+def test_the_mean_of_angles_is_their_direction() -> None:
+    torch.manual_seed(1)
+    p = F.von_mises(torch.tensor([2.0, -1.0]), torch.tensor([1.5, 0.3]))
+    x = p.sample((20_000,)).double()
+    sine, error = (x - p.mean.double()).sin(), 1 / math.sqrt(20_000)
+    assert (sine.mean(0).abs() < 5 * error).all() and ((x - p.mean.double()).cos().mean(0) > 0.3).all()
+
+
+def test_the_mode_of_categories_is_the_most_frequent() -> None:
+    torch.manual_seed(1)
+    p = F.Categorical(4)(*torch.tensor([[0.1, 2.0], [0.5, 0.0], [1.5, 0.2], [0.0, 0.1]]))
+    assert p.mode.tolist() == p.sample((20_000,)).mode(0).values.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("categorical", "von Mises")])
 def test_the_mean_is_that_of_the_draws(name: str) -> None:
     torch.manual_seed(1)
     part = pv.Conditional(torch.nn.Identity(), ALL[name]())
-    if name in ("categorical", "von Mises"):  # no mean; a circular one
-        return
     with torch.no_grad():
         p = part(0.5 * torch.randn(F.out_shape(part.family, (WIDTH,))))
         draws = p.sample((20_000,)).double()
@@ -268,18 +333,102 @@ def table() -> Tensor:
     return torch.randn(50, WIDTH) * torch.tensor([0.1, 1.0, 5.0]) + 2
 
 
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("shape", [(), (WIDTH,)])
-def test_the_optimal_scale_is_the_one_that_maximises(shape: tuple[int, ...]) -> None:
+def test_the_optimal_scale_is_the_one_that_maximises(shape: tuple[int, ...], sign: int) -> None:
     x, loc = table().double(), torch.zeros(50, WIDTH).double().requires_grad_()
-    family = F.OptimalScaleNormal(shape=shape).double()
+    family = F.OptimalScaleNormal(2.0, shape=shape).double()
     found = family(loc).log_prob(x)
+    torch.testing.assert_close(found, dist.Normal(loc, 2.0).log_prob(x))
+    (gradient,) = torch.autograd.grad(sign * found.sum(-1).mean(), loc)
+    torch.testing.assert_close(gradient, sign * (x - loc) / 4 / 50)  # the scale is held
     best = x.square().mean(0).sqrt() if shape else x.square().mean().sqrt()
-    torch.testing.assert_close(found, dist.Normal(loc, best).log_prob(x))
     torch.testing.assert_close(family.scale, best, rtol=1e-4, atol=0)
+    total = family(loc).log_prob(x).sum()
     for factor in (0.9, 1.1):
-        assert dist.Normal(loc, best * factor).log_prob(x).sum() < found.sum()
-    (gradient,) = torch.autograd.grad(found.sum(), loc)
-    torch.testing.assert_close(gradient, (x - loc) / best**2)  # the scale is held
+        assert dist.Normal(loc, best * factor).log_prob(x).sum() < total
+
+
+def test_the_optimal_scale_is_that_of_the_last_ten_batches_by_their_size() -> None:
+    family, squares, count = F.OptimalScaleNormal(), 0.0, 0.0
+    for size, residual in ((64, 1.0), (64, 3.0), (4, 40.0)):
+        loc = torch.zeros(size, WIDTH, requires_grad=True)
+        family(loc).log_prob(loc.detach() + residual).sum(-1).mean().backward()  # type: ignore[no-untyped-call]
+        squares, count = 0.9 * squares + size * residual**2, 0.9 * count + size
+    torch.testing.assert_close(family.scale.item(), math.sqrt(squares / count), rtol=1e-4, atol=0)
+
+
+UNSEEN: dict[str, Callable[[Any], Any]] = {
+    "alone": lambda net: pv.Missing(pv.Conditional(net(3), F.OptimalScaleNormal())),
+    "mixed": lambda net: pv.Missing(pv.Conditional(net(3), F.Mixed([F.OptimalScaleNormal()] * 3))),
+    "in a mixed table": lambda net: pv.Missing(
+        pv.Conditional(net(4), F.Mixed([F.normal, *[F.OptimalScaleNormal()] * 2]))
+    ),
+    "dequantized": lambda net: pv.Dequantized(pv.Missing(pv.Conditional(net(3), F.OptimalScaleNormal())), num_levels=4),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_the_optimal_scale_is_of_what_is_seen(name: str) -> None:
+    """Whatever stands for a missing value is 30 away here, which would show."""
+    decoder = UNSEEN[name](lambda width: pv.networks.MLP(1, width))
+    (family,) = {m for m in decoder.modules() if isinstance(m, F.OptimalScaleNormal)}
+    net = decoder.decoder.decoder.net if name == "dequantized" else decoder.decoder.net
+    torch.nn.init.zeros_(net.output.weight)
+    net.start_at(torch.full(net.out_shape, 30.0))
+    x = torch.tensor([[1.0, 1.0, torch.nan]]).repeat(40, 1)
+    encoder = pv.Conditional(pv.readings.Reading(pv.networks.MLP(6, 2), pv.readings.ValuesAndMask()), F.normal)
+    program = pv.VAE(pv.priors.StandardNormal(1), decoder, encoder)
+    t = pv.log_terms(program, x)
+    pv.objectives.elbo(t).mean().backward()  # type: ignore[no-untyped-call]
+    levels = name == "dequantized"  # (3 + u) / 4
+    seen = (30 - (3 + t.sites["x.noise"].value[..., :2]) / 4) if levels else torch.tensor(29.0)
+    torch.testing.assert_close(family.scale, seen.square().mean().sqrt(), rtol=1e-5, atol=0)
+
+
+def test_an_enumerated_latent_weighs_the_residuals_by_its_posterior() -> None:
+    """Two clusters at +-5 with deviations of 0.1, each category's centre at one of them: s is that within clusters."""
+    torch.manual_seed(8)
+    x = torch.cat([torch.full((40, 1), 5.0), torch.full((40, 1), -5.0)]) + 0.1 * torch.randn(80, 1)
+    family = F.OptimalScaleNormal(0.5)
+    decoder = pv.Conditional(pv.networks.MLP(2, 1), family)
+    encoder = pv.Conditional(pv.networks.MLP(1, 2), F.OneHotCategorical())
+    with torch.no_grad():
+        decoder.net.output.weight.copy_(torch.tensor([[5.0, -5.0]]))
+        encoder.net.output.weight.copy_(torch.tensor([[20.0], [-20.0]]))
+        for part in (decoder, encoder):
+            part.net.output.bias.zero_()
+    prior = pv.priors.Learned(F.OneHotCategorical(), 2)
+    program = pv.VAE(prior, decoder, encoder)
+    pv.gradients.plain(program, pv.objectives.elbo, x)
+    within = (x - 5 * x.sign()).square().mean().sqrt()
+    torch.testing.assert_close(family.scale, within, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("gradient", [pv.gradients.plain, pv.gradients.doubly_reparameterised])
+def test_particles_weigh_the_residuals_as_the_objective_weighs_them(gradient: Any) -> None:
+    torch.manual_seed(9)
+    x, family = table(), F.OptimalScaleNormal()
+    decoder = pv.Conditional(pv.networks.MLP(2, 8, WIDTH), family)
+    program = pv.VAE(pv.priors.StandardNormal(2), decoder, pv.Conditional(pv.networks.MLP(WIDTH, 4), F.normal))
+    t = gradient(program, pv.objectives.iwae, x, num_particles=4).terms
+    with torch.no_grad():
+        w = t.log_weight.softmax(0)  # (4, N)
+        residual = x - decoder(t.sites["z"].value).mean
+        best = ((w[..., None] * residual.square()).sum() / (50 * WIDTH)).sqrt()
+    torch.testing.assert_close(family.scale, best, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e25])
+def test_what_is_not_finite_leaves_the_optimal_scale_as_it_is(bad: float) -> None:
+    family = F.OptimalScaleNormal(0.3)
+    for value in (2.0, bad):
+        loc = torch.zeros(5, WIDTH, requires_grad=True)
+        x = torch.full((5, WIDTH), value)
+        p = family(loc)
+        p._validate_args = False
+        p.log_prob(x).sum(-1).mean().backward()  # type: ignore[no-untyped-call]
+    assert family.scale == pytest.approx(2.0, rel=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::pyrovae.EvidenceWarning")
@@ -305,16 +454,16 @@ def test_the_optimal_scale_is_stored_and_frozen_in_evaluation(tmp_path: Path) ->
     assert torch.equal(again.log_prob, whole.log_prob)
 
 
-def test_the_optimal_scale_is_never_zero_and_ignores_what_is_masked() -> None:
+def test_the_optimal_scale_is_never_zero() -> None:
     x = table()
     family = F.OptimalScaleNormal()
-    assert family(x.clone()).log_prob(x).isfinite().all()
-    assert family.scale == pytest.approx(F.MIN_SCALE)
-    seen = torch.rand(50, WIDTH) < 0.5
-    spoilt = torch.where(seen, x, 1e6)
-    family = F.OptimalScaleNormal()
-    family(torch.zeros(50, WIDTH)).mask(seen).to_event(1).log_prob(spoilt)
-    torch.testing.assert_close(family.scale, x[seen].square().mean().sqrt(), rtol=1e-4, atol=0)
+    for _ in range(2):
+        log_p = family(x.clone().requires_grad_()).log_prob(x)
+        log_p.mean().backward()  # type: ignore[no-untyped-call]
+    assert log_p.isfinite().all() and family.scale == pytest.approx(F.MIN_SCALE)
+    log_p = family(x.clone().requires_grad_()).mask(torch.zeros(50, WIDTH, dtype=torch.bool)).log_prob(x + 1)
+    log_p.mean().backward()  # type: ignore[no-untyped-call]
+    assert family.scale == pytest.approx(F.MIN_SCALE)  # nothing was seen
 
 
 def test_an_optimal_scale_is_no_posterior() -> None:
@@ -350,6 +499,14 @@ def test_a_mixed_table_is_its_columns_side_by_side() -> None:
     assert F.Mixed([F.normal, F.laplace])(torch.zeros(3, 4)).rsample((2,)).shape == (2, 3, 2)
 
 
+def test_a_column_s_family_can_be_exchanged() -> None:
+    mixed = F.Mixed([F.FixedScaleNormal(1.0), F.poisson])
+    mixed.families[0] = F.FixedScaleNormal(3.0)
+    assert mixed(torch.zeros(1, 2)).parts[0].stddev == 3.0
+    mixed.families[1] = F.normal
+    assert mixed.out_shape((2,)) == (3,)
+
+
 def test_single_values_of_a_mixed_table_can_be_masked() -> None:
     mixed = F.Mixed([F.normal, F.poisson])
     x, seen = torch.tensor([[0.5, 3.0]]), torch.tensor([[True, False]])
@@ -367,6 +524,67 @@ def test_what_is_no_column_is_refused() -> None:
         F.out_shape(F.Mixed([F.normal]), (2,))
     with pytest.raises(pv.PyrovaeError, match="want 2 numbers in all; the network gives 5"):
         F.Mixed([F.normal])(torch.zeros(3, 5))
+
+
+VECTORS: dict[str, Callable[[], F.VectorFamily]] = {
+    "multinomial": F.Multinomial,
+    "one-hot": F.OneHotCategorical,
+    "relaxed": lambda: F.RelaxedOneHotCategorical(0.5),
+    "full normal": F.FullNormal,
+    "low rank": lambda: F.LowRankNormal(1),
+    "mixture of normals": lambda: F.NormalMixture(2),
+    "flow": lambda: F.Flow(F.normal, pv.flows.planar(3)),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_images_under_a_family_of_vectors_are_refused(name: str) -> None:
+    """Which would be the product over their rows."""
+    family = VECTORS[name]()
+    with pytest.raises(pv.PyrovaeError, match=r"is of vectors; got events of shape \(1, 3, 3\): flatten them"):
+        family.out_shape((1, 3, 3))
+    with pytest.raises(pv.PyrovaeError, match="is of vectors"):
+        pv.Conditional(pv.networks.MLP(2, 4, (1, 3, 3)), family)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", VECTORS)
+def test_exploding_networks_leave_vectors_finite(name: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    family = VECTORS[name]().to(dtype)
+    (numbers,) = family.out_shape((WIDTH,))
+    ordinary = [family(torch.randn(4, numbers, dtype=dtype)).sample() for _ in range(2)]
+    extremes = [0.0, 1e4, -1e4, 1e30, -1e30]
+    signs = torch.randint(2, (4, numbers)) * 2 - 1
+    for one in extremes:
+        for other in extremes:
+            params = torch.full((4, numbers), one, dtype=dtype)
+            params[:, WIDTH:] = other
+            for some in (params, params * signs):
+                some = some.clone().requires_grad_()
+                p = family(some)
+                if name == "flow":  # planar: only its own draws
+                    x = p.rsample()
+                    assert x.isfinite().all() and p.log_prob(x).isfinite().all(), (one, other)
+                    continue
+                for x in ordinary:
+                    log_p = p.log_prob(x)
+                    (gradient,) = torch.autograd.grad(log_p.sum(), some, retain_graph=True)
+                    assert log_p.dtype == dtype and log_p.isfinite().all() and gradient.isfinite().all(), (one, other)
+
+
+def test_the_digits_of_large_logits_of_one_hots() -> None:
+    logits = torch.tensor([10_000.0, 10_000.5, 9_999.0])
+    z = torch.eye(3)
+    exact = F.OneHotCategorical()(logits.double()).log_prob(z.double())
+    torch.testing.assert_close(F.OneHotCategorical()(logits).log_prob(z).double(), exact, rtol=0, atol=1e-6)
+
+
+def test_draws_at_a_low_temperature_lie_on_the_simplex() -> None:
+    torch.manual_seed(0)
+    p = F.RelaxedOneHotCategorical(0.1)(1000 + 0.1 * torch.randn(2000, 5))
+    z = p.sample()
+    assert p.support.check(z).all() and p.log_prob(z).isfinite().all()
 
 
 # ----------------------------------------------------------------------------------------------------- supports, data

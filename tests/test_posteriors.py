@@ -51,7 +51,7 @@ def test_every_covariance_is_in_the_full_family(double: None) -> None:
     torch.manual_seed(0)
     loc, root = torch.randn(3), torch.randn(3, 3)
     tril = torch.linalg.cholesky(root @ root.T)
-    params = torch.cat([loc, raw(tril.diagonal()), tril[*torch.tril_indices(3, 3, -1)]])
+    params = torch.cat([loc, full_scales(tril)])
     p = families.full_normal(params)
     torch.testing.assert_close(p.covariance_matrix, root @ root.T)
     assert params.shape == families.full_normal.out_shape((3,)) == (9,)
@@ -207,10 +207,29 @@ def raw(scale: Tensor) -> Tensor:
     return torch.log(torch.expm1(scale - families.MIN_SCALE))
 
 
+def test_the_weights_of_a_mixture_s_components_keep_their_digits() -> None:
+    """A draw 1000 scales away from a component in its second dimension, and near it in the first."""
+    loc, scale, z = torch.tensor([[0.0, 0.0], [0.5, 1000.0]]), torch.ones(2, 2), torch.tensor([0.3, 0.2])
+
+    def displaced(dtype: torch.dtype) -> Tensor:
+        logits = torch.zeros(2, dtype=dtype, requires_grad=True)
+        mixture = PathwiseNormalMixture(logits, loc.to(dtype), scale.to(dtype))
+        dz = mixture._displacement(z.to(dtype))
+        return torch.autograd.grad(dz[1], logits)[0].double()
+
+    torch.testing.assert_close(displaced(torch.float32), displaced(torch.float64), rtol=1e-5, atol=1e-6)
+
+
 def full_params(V: Tensor) -> Tensor:
     """The numbers beyond the location of a full normal of covariance V (2, 2)."""
-    tril = torch.linalg.cholesky(V)
-    return torch.cat([raw(tril.diagonal()), tril[1:, 0]])
+    return full_scales(torch.linalg.cholesky(V))
+
+
+def full_scales(tril: Tensor) -> Tensor:
+    """The numbers of a Cholesky factor diag(s) (I + B)."""
+    scale = tril.diagonal()
+    below = (tril / scale[:, None])[*torch.tril_indices(*tril.shape, -1)]
+    return torch.cat([raw(scale), 30 * torch.atanh(below / 30)])
 
 
 def low_rank_params(V: Tensor) -> Tensor:

@@ -90,6 +90,20 @@ def test_a_mixture_of_full_normals_is_torchs(double: None, shape: tuple[int, ...
         torch.testing.assert_close(a, b.tril() if a.shape == (4, 3, 3) else b)
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_evaluation_has_the_digits_of_a_nearly_singular_covariance(full: bool) -> None:
+    torch.manual_seed(0)
+    logits, loc = torch.randn(3), 5 * torch.randn(3, 4)
+    tril = torch.randn(3, 4, 4).tril(-1) + torch.tensor([1.0, 1e-4, 1.0, 1e-3]).diag_embed()
+    parameters = (logits, loc, tril) if full else (logits, loc, tril.diagonal(dim1=-2, dim2=-1))
+    make = FullNormalMixture if full else DiagonalNormalMixture
+    single, double = make(*parameters), make(*(t.double() for t in parameters))
+    with torch.no_grad():
+        z = single.sample((200,))
+        assert single.log_prob(z).dtype == torch.float32
+        torch.testing.assert_close(single.log_prob(z).double(), double.log_prob(z.double()), rtol=1e-6, atol=1e-6)
+
+
 def test_samples_of_a_mixture_of_full_normals(double: None) -> None:
     p = FullNormalMixture(*(t.detach() for t in full_parameters()))
     z = p.expand((20_000,)).sample()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 import torch
 from exact import log_prob_by_quadrature, wide_encoder
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 import pyrovae as pv
 from pyrovae.networks import MLP
-from pyrovae.readings import Ignore, LogCounts, OneHot, Reading, Scaled, shapes_read
+from pyrovae.readers import check_values
+from pyrovae.readings import Ignore, LogCounts, OneHot, Reader, Reading, Scaled, ValuesAndMask, shapes_read
 from pyrovae.validation import validating
 
 # ---------------------------------------------------------------------------------------------------------- readers
@@ -32,6 +35,15 @@ def test_log_counts() -> None:
     net = MLP(4, 3)
     x = torch.tensor([[0.0, 1.0, 500.0, -2.0]])
     torch.testing.assert_close(Reading(net, LogCounts())(x), net(torch.tensor([[1.0, 2.0, 501.0, 1.0]]).log()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_readers_follow_the_program_s_dtype(dtype: torch.dtype) -> None:
+    counts = Reading(MLP(4, 3), LogCounts()).to(dtype)
+    assert counts(torch.tensor([[0, 1, 500, 2]])).dtype == dtype
+    assert counts(torch.tensor([[0, 1, 50, 2]], dtype=torch.uint8)).dtype == dtype
+    one_hot = OneHot(3001).to(dtype)(torch.arange(3001))
+    assert one_hot.dtype == dtype and torch.equal(one_hot, torch.eye(3001, dtype=dtype))
 
 
 def test_scaled_levels() -> None:
@@ -93,6 +105,48 @@ def test_readings_that_do_not_fit() -> None:
         MLP([2, 3], 4)(torch.randn(5, 2), torch.ones(5, 3).long())
     with pytest.raises(pv.PyrovaeError, match="at least two levels; got 1"):
         Scaled(1)
+
+
+@pytest.mark.parametrize("reader", [OneHot(600), Scaled(600), LogCounts()])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_whole_numbers_in_the_programs_dtype(reader: nn.Module, dtype: torch.dtype) -> None:
+    """As the reader makes of them in float64, to rounding; bfloat16 itself knows whole numbers to 256 only."""
+    x = torch.tensor([[0, 1, 255, 257, 599]])
+    found = copy.deepcopy(reader).to(dtype)(x)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), copy.deepcopy(reader).double()(x.double()), rtol=1e-2, atol=0)
+
+
+class FromOne(Reader):
+    """Values 1 .. 3."""
+
+    support = constraints.integer_interval(1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert (x >= 1).all()
+        return x.float().log()
+
+
+@pytest.mark.parametrize(
+    ("reader", "sentinel", "good", "bad"),
+    [
+        (OneHot(5), -1, torch.tensor([[-1, 4]]), torch.tensor([[-1, 7]])),
+        (OneHot(5), None, torch.tensor([[torch.nan, 4]]), torch.tensor([[torch.nan, 7]])),
+        (nn.Embedding(5, 2), None, torch.tensor([[torch.nan, 4]]), torch.tensor([[torch.nan, 7]])),
+        (nn.Embedding(5, 2), -1, torch.tensor([[-1, 4]]), torch.tensor([[-2, 4]])),
+        (FromOne(), None, torch.tensor([[torch.nan, 3]]), torch.tensor([[torch.nan, 0]])),
+    ],
+)
+def test_values_and_mask_of_what_its_reader_takes(reader: nn.Module, sentinel: Any, good: Tensor, bad: Tensor) -> None:
+    whole = ValuesAndMask(reader, sentinel=sentinel)
+    read = whole(good)
+    alone = reader(good[:, 1:].long()).reshape(1, -1)
+    torch.testing.assert_close(read[:, 1, :-1] if read.dim() == 3 else read[:, 1:2], alone)
+    for refusing in (Reading(nn.Identity(), whole), whole):
+        with pytest.raises(pv.PyrovaeError, match=r"holds (7|-2|0), and"):
+            refusing(bad)
+    with pytest.raises(pv.PyrovaeError, match=r"x holds (7|-2|0), and ValuesAndMask reads .*, or missing,"):
+        check_values(whole, bad, "x")
 
 
 # ------------------------------------------------------------------------------------- labels outside of the classes

@@ -324,6 +324,11 @@ def test_other_observations_of_recipes() -> None:
     counts = pv.data.Data("c", *[pv.data.Split(tokens.float())] * 3, "none", 0, "", kind="counts")
     for complete, observation in ((data, functools.partial(pv.Missing, sentinel=-1)), (counts, pv.Missing)):
         holes = pv.data.hide(complete, 0.3)
+        with pytest.raises(pv.PyrovaeError, match=r"sentinel=-1" if complete is data else r"=pyrovae\.Missing \("):
+            pv.vae(holes, latent=2)
         made = pv.vae(holes, latent=2, hidden=(8,), observation=observation)
         run = pv.fit(made, holes, epochs=1, compile=False, device="cpu")
         assert math.isfinite(run.history[0]["validation"]) and run.history[0]["skipped"] == 0
+    holes = pv.data.hide(data, 0.3)
+    with pytest.raises(pv.PyrovaeError, match=r"functools\.partial\(pyrovae\.Missing, sentinel=-1\)"):
+        pv.fit(pv.vae(holes, latent=2, hidden=(8,), observation=pv.Missing), holes, device="cpu")

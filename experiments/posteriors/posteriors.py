@@ -65,9 +65,10 @@ def elbo(program, x, particles=20):
     """The ELBO of every datum, from a few particles, (N,)."""
     torch.manual_seed(SEED)
     program.eval()
+    device = next(program.parameters()).device
     with torch.no_grad():
-        terms = (pv.log_terms(program, rows, num_particles=particles) for rows in x.split(200))
-        return torch.cat([pv.objectives.elbo(t) for t in terms]).double()
+        terms = (pv.log_terms(program, rows.to(device), num_particles=particles) for rows in x.split(200))
+        return torch.cat([pv.objectives.elbo(t) for t in terms]).double().cpu()
 
 
 def main() -> None:

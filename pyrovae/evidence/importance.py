@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -115,11 +116,10 @@ def log_marginal(
         estimator = _Estimator(program, points, num_particles, num_draws)
         starts = range(0, size, block)
         bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
-        missing = _validate(program, data, limit)
+        seen = _validate(program, data, limit)
         with validating(False):
             parts = [estimator.block(data.rows(slice(i, i + block)), chunk) for i in bar]
-    dimensions = sum(leaf[0].numel() for leaf in trees.leaves(probe[0])) - missing / size
-    evidence = _evidence(parts, num_particles, seed, dimensions, shift)
+    evidence = _evidence(parts, num_particles, seed, seen / size, shift)
     _warn(evidence)
     return evidence
 
@@ -156,14 +156,23 @@ def _validate(program: Any, data: _Data, limit: int) -> int:
     """One particle of every datum under Pyro's validation (unless that is off), of the data too; the others without.
 
     Returns:
-        how many numbers of x are missing.
+        how many numbers of x are seen; 0 where a mask is observed too.
     """
-    missing = 0
+    seen = 0
     with torch.random.fork_rng():
         for start in range(0, data.size, limit):
-            seen = log_terms(program, *data.rows(slice(start, start + limit))).observed
-            missing += sum(_num_missing(site) for site in seen.values())
-    return missing
+            rows = data.rows(slice(start, start + limit))
+            observed = log_terms(program, *rows).observed
+            seen += _num_seen(rows[0], observed)
+    return seen
+
+
+def _num_seen(x: Tree, observed: Mapping[str, Site]) -> int:
+    """The numbers of x that log p is of, those that are missing left out; 0 where it is of more than these."""
+    leaves = trees.named("x", x)
+    if any(name.rpartition(".")[0] in leaves for name in observed):  # a mask "x.seen" has bits of its own
+        return 0
+    return sum(leaf.numel() for leaf in leaves.values()) - sum(_num_missing(site) for site in observed.values())
 
 
 def _num_missing(site: Site) -> int:

@@ -47,7 +47,8 @@ class Evidence:
         pareto_k: k-hat of the weights' tail, (N,); nan where all weights are equal (an exact guide).
         num_particles: S.
         num_dimensions: how many numbers make up one datum, those that are missing not counted (then in the mean over
-            the data); 0 if unknown.
+            the data); 0 if unknown, or where ``log_prob`` is of more than these, as of a mask under
+            ``pyrovae.MissingNotAtRandom``: the mask's bits are not those of the numbers.
         is_bound: whether ``log_prob`` is a lower bound in expectation.
         seed: the seed it was computed with, or None.
         log_jacobian: what was added to every ``log_prob``, in the mean over the data, nats: by it they are densities
@@ -103,7 +104,7 @@ class Evidence:
 
     @property
     def bits_per_dim(self) -> float:
-        """-mean / (D log 2), where D is the number of dimensions of one datum: bits per number that is seen."""
+        """-mean / (D log 2), D the number of dimensions of one datum: bits per number that is seen; nan for D = 0."""
         return -self.mean / (self.num_dimensions * math.log(2)) if self.num_dimensions else math.nan
 
     def summary(self) -> str:
@@ -125,7 +126,6 @@ class Evidence:
 
     def _figure_rows(self) -> list[tuple[str, str, str]]:
         kind = "lower bound, in expectation" if self.is_bound else "estimate, not a bound"
-        bits = 1 / (self.num_dimensions * math.log(2)) if self.num_dimensions else math.nan
         particles, data = self.mean_standard_error, self.mean_sampling_error
         units = ("  of it, log-Jacobian", f"{self.log_jacobian:.3f}", "nats: the density is in the data's own units")
         return [
@@ -133,8 +133,13 @@ class Evidence:
             *([units] if self.log_jacobian else []),
             ("  Monte Carlo error", f"{particles:.3f}", "nats, of the mean over these data"),
             ("  sampling error", f"{data:.3f}", "nats, of the mean over the population of data"),
-            ("bits per dimension", f"{self.bits_per_dim:.4f}", f"errors {particles * bits:.4f} and {data * bits:.4f}"),
+            *([self._bits_row()] if self.num_dimensions else []),
         ]
+
+    def _bits_row(self) -> tuple[str, str, str]:
+        errors = (self.mean_standard_error, self.mean_sampling_error)
+        bits = [f"{error / (self.num_dimensions * math.log(2)):.4f}" for error in errors]
+        return "bits per dimension", f"{self.bits_per_dim:.4f}", f"errors {' and '.join(bits)}"
 
     def record(self) -> dict[str, Any]:
         """The figures of ``summary`` as JSON types; None for one that is not finite, for which JSON has no number."""

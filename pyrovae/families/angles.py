@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -31,6 +32,10 @@ class VonMises(Family):
         """Uniform: the mean of angles depends on where the circle is cut."""
         return torch.cat([torch.zeros_like(mean)] * 2)
 
+    def standard(self, event_shape: Sequence[int]) -> Tensor:
+        """Uniform."""
+        return self.params_at(torch.zeros(tuple(event_shape)))
+
 
 class Circular(dist.VonMises):
     """Torch's, of -pi <= x <= pi where it integrates to one, scored in float64 with the scaled Bessel function.
@@ -48,4 +53,6 @@ class Circular(dist.VonMises):
         return log_p.to(self.loc)
 
     def expand(self, batch_shape: torch.Size, _instance: object = None) -> Circular:
-        return Circular(self.loc.expand(batch_shape), self.concentration.expand(batch_shape), validate_args=False)
+        return Circular(
+            self.loc.expand(batch_shape), self.concentration.expand(batch_shape), validate_args=self._validate_args
+        )

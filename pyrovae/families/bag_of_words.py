@@ -11,6 +11,7 @@ from torch.distributions import constraints
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.families.base import VectorFamily
+from pyrovae.precision import float64
 
 RARE = 1e-6  # of all words: a word that no training document holds may yet occur
 
@@ -36,20 +37,21 @@ class Multinomial(VectorFamily):
         return BagOfWords(self.total_count, logits=logits.log_softmax(-1))
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
-        return Size(event_shape)
+        return Size((self.width(event_shape),))
 
     def params_at(self, mean: Tensor) -> Tensor:
         """The logarithm of each word's share."""
-        return (mean / mean.sum() + RARE).log()
+        return (mean / mean.sum().clamp(min=RARE) + RARE).log()
 
 
 class BagOfWords(dist.Multinomial):
-    """Torch's, of any length: ``total_count`` is that of what is drawn."""
+    """Torch's, of any length, scored in float64: ``total_count`` is that of what is drawn."""
 
     support = constraints.independent(constraints.nonnegative_integer, 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        orders = (value.sum(-1) + 1).lgamma() - (value + 1).lgamma().sum(-1)
-        return orders + (value * self.logits).sum(-1)
+        x = float64(value)
+        orders = (x.sum(-1) + 1).lgamma() - (x + 1).lgamma().sum(-1)
+        return (orders + (x * float64(self.logits)).sum(-1)).to(self.logits)

@@ -9,17 +9,19 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 
+from pyrovae.errors import PyrovaeError
 from pyrovae.recorded import Recorded
 
 MIN_SCALE = 1e-4  # keeps the density of a normal finite when its network drives the scale to zero
 MIN_RATE = 1e-6  # keeps a count finite in log-density where the network says that it never occurs
 MAX_LOCATION = 1e10  # the gradient of its square, over the square of MIN_SCALE twice, is finite in float32
+MAX_SCALE = 1e10  # so that its square, and products with what it scales, do not overflow
 MAX_CONCENTRATION = 1e6  # where a beta, gamma or Student-t density has long taken the shape of its limit
 
 
 def positive(raw: Tensor) -> Tensor:
-    """A scale from any real number: softplus(raw) + 1e-4, so that no density grows without bound."""
-    return nn.functional.softplus(raw) + MIN_SCALE
+    """A scale from any real number: softplus(raw) + 1e-4, so that no density grows without bound; at most 1e10."""
+    return (nn.functional.softplus(raw) + MIN_SCALE).clamp(max=MAX_SCALE)
 
 
 def location(raw: Tensor) -> Tensor:
@@ -56,6 +58,11 @@ class Family(Recorded, nn.Module):
         """The event shape of the network's output: k numbers per element, stacked along the first dimension."""
         return Size((self.num_params * event_shape[0], *event_shape[1:]))
 
+    def of(self, params: Tensor, dim: int) -> TorchDistribution:
+        """The distribution of numbers (*batch, k * C, ...), where ``dim`` is the dimension of k * C."""
+        distribution: TorchDistribution = self(*params.chunk(self.num_params, dim))
+        return distribution
+
     def params_at(self, mean: Tensor) -> Tensor:
         """The parameters, in the network's layout, that give ``mean``: where an output bias should start.
 
@@ -79,6 +86,14 @@ class VectorFamily(Family):
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
         raise TypeError(f"{type(self).__name__} must define out_shape(event_shape)")
+
+    def width(self, event_shape: Sequence[int]) -> int:
+        """D. Raises PyrovaeError where the event is no vector: the product over its rows would be another family."""
+        if len(event_shape) != 1:
+            raise PyrovaeError(
+                f"{type(self).__name__} is of vectors; got events of shape {tuple(event_shape)}: flatten them"
+            )
+        return event_shape[0]
 
     def params_at(self, mean: Tensor) -> Tensor:
         """Zeros, of ``out_shape(mean.shape)``: a mean of each element says little about the whole."""

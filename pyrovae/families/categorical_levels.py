@@ -51,7 +51,9 @@ class LevelsCategorical(TorchDistribution):
         return Levels(self.logits.shape[-1])
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> LevelsCategorical:
-        return LevelsCategorical(self.logits.expand(*batch_shape, self.logits.shape[-1]), validate_args=False)
+        return LevelsCategorical(
+            self.logits.expand(*batch_shape, self.logits.shape[-1]), validate_args=self._validate_args
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

@@ -5,6 +5,7 @@ Those of a real density rounded to the nearest level; the first and the last lev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
@@ -43,7 +44,7 @@ class Rounded(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Rounded:
         loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
-        return type(self)(loc, scale, self.num_levels, validate_args=False)
+        return type(self)(loc, scale, self.num_levels, validate_args=self._validate_args)
 
     def log_between(self, a: Tensor, b: Tensor, width: Tensor) -> Tensor:
         raise NotImplementedError
@@ -172,3 +173,6 @@ class DiscretizedLogisticMixture(Family):
         apart = torch.linspace(-0.1, 0.1, self.num_components).tolist() if self.num_components > 1 else [0.0]
         zeros = [torch.zeros_like(mean)] * self.num_components
         return torch.cat([*zeros, *(mean + shift for shift in apart), *zeros])
+
+    def standard(self, event_shape: Sequence[int]) -> Tensor:
+        return self.params_at(torch.zeros(tuple(event_shape)))

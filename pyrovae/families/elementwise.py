@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.families.base import MIN_RATE, MIN_SCALE, Family, inverse_positive, inverse_softplus, location, positive
+from pyrovae.families.special import log_prob_in_float64
 
 
 class Bernoulli(Family):
@@ -77,16 +78,24 @@ class Categorical(Family):
         self.num_params = num_categories
 
     def forward(self, *logits: Tensor) -> TorchDistribution:
-        return self.of(torch.stack(logits, -1))
+        return _categorical(torch.stack(logits, -1))
 
-    def of(self, logits: Tensor) -> TorchDistribution:
-        """The distribution of logits that stand together, in the last dimension."""
-        # Torch subtracts logsumexp, which in float32 takes the digits of logits that are all large.
-        return dist.Categorical(logits=logits.log_softmax(-1))
+    def of(self, params: Tensor, dim: int) -> TorchDistribution:
+        # So many numbers are not taken apart and put together again.
+        return _categorical(params.unflatten(dim, (self.num_params, -1)).movedim(dim, -1))
+
+    def standard(self, event_shape: Sequence[int]) -> Tensor:
+        """Uniform."""
+        return self.params_at(torch.zeros(tuple(event_shape)))
 
     def params_at(self, mean: Tensor) -> Tensor:
         """Uniform: a mean says nothing about which category."""
         return mean.new_zeros(self.num_params * mean.shape[0], *mean.shape[1:])
+
+
+def _categorical(logits: Tensor) -> TorchDistribution:
+    # Torch subtracts logsumexp, which in float32 takes the digits of logits that are all large.
+    return dist.Categorical(logits=logits.log_softmax(-1))
 
 
 class Poisson(Family):
@@ -96,8 +105,17 @@ class Poisson(Family):
     """
 
     def forward(self, raw: Tensor) -> TorchDistribution:
-        return dist.Poisson(nn.functional.softplus(raw) + MIN_RATE)
+        return PoissonInFloat64(nn.functional.softplus(raw) + MIN_RATE)
 
     def params_at(self, mean: Tensor) -> Tensor:
         """The raw number whose softplus is the mean, which is kept above .001."""
         return inverse_softplus(mean.clamp(min=0.001))
+
+
+class PoissonInFloat64(dist.Poisson):
+    """Torch's, scored in float64."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return log_prob_in_float64(dist.Poisson, {"rate": self.rate}, value)

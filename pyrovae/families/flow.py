@@ -45,8 +45,7 @@ class Flow(VectorFamily):
             )
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
-        if len(event_shape) != 1:
-            raise PyrovaeError(f"a flow is of vectors; got events of shape {tuple(event_shape)}: flatten them")
+        self.width(event_shape)
         return Size((out_shape(self.family, event_shape).numel() + self.context,))
 
     def params_at(self, mean: Tensor) -> Tensor:

@@ -45,9 +45,17 @@ class Mixed(Family):
         for family in families:
             _check_elementwise(family)
         self.families = nn.ModuleList(families)
-        runs = [list(run) for _, run in groupby(families, key=id)]
-        self.runs = [(run[0], len(run)) for run in runs]  # neighbouring columns of one family
-        self.numbers = [num_params(family) * count for family, count in self.runs]
+
+    @property
+    def runs(self) -> list[tuple[Any, int]]:
+        """Neighbouring columns of one family: it, and how many."""
+        runs = [list(run) for _, run in groupby(self.families, key=id)]
+        return [(run[0], len(run)) for run in runs]
+
+    @property
+    def numbers(self) -> list[int]:
+        """How many numbers of the network each of these takes."""
+        return [num_params(family) * count for family, count in self.runs]
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
         if tuple(event_shape) != (len(self.families),):
@@ -69,6 +77,11 @@ class Mixed(Family):
         """Those of each column."""
         parts = zip(self.runs, mean.split([count for _, count in self.runs]), strict=True)
         return torch.cat([family.params_at(part) for (family, _), part in parts])
+
+    def standard(self, event_shape: Sequence[int]) -> Tensor:
+        """Those of each column."""
+        self.out_shape(event_shape)
+        return torch.cat([family.standard((count,)) for family, count in self.runs])
 
 
 def _check_elementwise(family: Any) -> None:
@@ -106,9 +119,8 @@ class Columns(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Columns:
         shapes = [Size((*tuple(batch_shape)[:-1], size)) for size in self.sizes]
-        return Columns(
-            [part.expand(shape) for part, shape in zip(self.parts, shapes, strict=True)], validate_args=False
-        )
+        parts = [part.expand(shape) for part, shape in zip(self.parts, shapes, strict=True)]
+        return Columns(parts, validate_args=self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

@@ -11,7 +11,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.families.base import VectorFamily, inverse_positive, positive
+from pyrovae.families.base import VectorFamily, inverse_positive, location, positive
 from pyrovae.pathwise import PathwiseNormalMixture
 
 LARGEST = 30.0
@@ -20,17 +20,24 @@ LARGEST = 30.0
 def triangular(raw_diagonal: Tensor, below: Tensor) -> Tensor:
     """A lower triangular matrix (*, D, D) with diagonal ``positive(raw_diagonal)``, (*, D), and ``below`` it, row by
     row, (*, D (D - 1) / 2)."""
-    size = raw_diagonal.shape[-1]
+    return with_diagonal(positive(raw_diagonal), below)
+
+
+def with_diagonal(diagonal: Tensor, below: Tensor) -> Tensor:
+    """A lower triangular matrix of these elements."""
+    size = diagonal.shape[-1]
     rows, columns = torch.tril_indices(size, size, -1, device=below.device)
     strict = below.new_zeros(*below.shape[:-1], size, size)
     strict[..., rows, columns] = below
-    return strict + positive(raw_diagonal).diag_embed()
+    return strict + diagonal.diag_embed()
 
 
 class FullNormal(VectorFamily):
     """Normal(loc, L L^T) with a full covariance: D + D (D + 1) / 2 numbers, log p in nats.
 
-    L is the Cholesky factor: D locations, D raw numbers whose softplus is its diagonal, and what lies below it.
+    L = diag(s) (I + B) is the Cholesky factor: D locations, D raw numbers whose softplus is s, its diagonal, and those
+    of B, strictly lower triangular. In units of s no element exceeds 30, B = 30 tanh(raw / 30), like U in
+    ``LowRankNormal``.
 
     Example:
         >>> import torch, pyrovae as pv
@@ -42,10 +49,12 @@ class FullNormal(VectorFamily):
     def forward(self, params: Tensor) -> TorchDistribution:
         width = (math.isqrt(9 + 8 * params.shape[-1]) - 3) // 2
         loc, raw, below = params.split([width, width, width * (width - 1) // 2], -1)
-        return dist.MultivariateNormal(loc, scale_tril=triangular(raw, below))
+        scale, strict = positive(raw), LARGEST * torch.tanh(below / LARGEST)
+        unit = with_diagonal(torch.ones_like(scale), strict)
+        return dist.MultivariateNormal(location(loc), scale_tril=scale.unsqueeze(-1) * unit)
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
-        (width,) = event_shape
+        width = self.width(event_shape)
         return Size((width * (width + 3) // 2,))
 
     def params_at(self, mean: Tensor) -> Tensor:
@@ -74,10 +83,10 @@ class LowRankNormal(VectorFamily):
         width = params.shape[-1] // (self.rank + 2)
         loc, raw_scale, raw = params.split([width, width, width * self.rank], -1)
         scale, factor = positive(raw_scale), LARGEST * torch.tanh(raw.unflatten(-1, (width, self.rank)) / LARGEST)
-        return dist.LowRankMultivariateNormal(loc, scale.unsqueeze(-1) * factor, scale.square())
+        return dist.LowRankMultivariateNormal(location(loc), scale.unsqueeze(-1) * factor, scale.square())
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
-        (width,) = event_shape
+        width = self.width(event_shape)
         return Size((width * (self.rank + 2),))
 
     def params_at(self, mean: Tensor) -> Tensor:
@@ -105,10 +114,10 @@ class NormalMixture(VectorFamily):
         count = self.num_components
         logits, rest = params.split([count, params.shape[-1] - count], -1)
         loc, raw_scale = rest.unflatten(-1, (2, count, -1)).unbind(-3)
-        return PathwiseNormalMixture(logits, loc, positive(raw_scale))
+        return PathwiseNormalMixture(logits, location(loc), positive(raw_scale))
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
-        (width,) = event_shape
+        width = self.width(event_shape)
         return Size((self.num_components * (2 * width + 1),))
 
     def params_at(self, mean: Tensor) -> Tensor:

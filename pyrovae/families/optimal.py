@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pyro.distributions as dist
@@ -14,17 +15,18 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.families.base import MIN_SCALE, Family, location
 
 DECAY = 0.9  # the stored scale is that of about the last ten batches
-FAINT = 1e-6  # elements that the initial scale counts for
+FAINT = 1e-6  # elements that the initial scale counts for, so that the first batch replaces it
 
 
 class OptimalScaleNormal(Family):
-    """Normal(loc, s), s the root mean squared residual of the batch (Rybkin et al. 2021, optimal sigma-VAE); nats.
+    """Normal(loc, s), s the root mean squared residual of recent batches (Rybkin et al. 2021, optimal sigma-VAE); nats.
 
     s is a parameter that is shared by all data, as ``SharedScaleNormal``'s, and maximised in closed form instead of by
-    gradients: given the locations, s^2 = mean (x - loc)^2 maximises the batch's log p(x | z). It is held fixed where
-    gradients are taken. Each step stores it; evaluation (validation, ``pyrovae.log_marginal``, whatever is without
-    gradients) uses what was stored, the same for all data: the root mean square of about the last ten batches, which
-    are weighed by their size. Never below 1e-4.
+    gradients: given the locations and z, s^2 = sum w (x - loc)^2 / sum w maximises sum w log p(x | z). The weight w of
+    an element is what the objective's gradient says that its log p counts for: zero where it is masked, q(z | x) where
+    z is enumerated, the importance weight of its particle under ``iwae``. So s is stored when gradients are taken, for
+    the next step: that of about the last ten batches, which are weighed by their size, and never less than 1e-4. What
+    is not finite is not stored, and evaluation stores nothing.
 
     One number per element, loc. A likelihood only: a posterior would measure the noise it has drawn itself.
 
@@ -47,54 +49,49 @@ class OptimalScaleNormal(Family):
     @property
     def scale(self) -> Tensor:
         """What is stored, of the given shape."""
-        return scale_of(self.squares, self.count)
+        return (self.squares / self.count).sqrt().clamp(min=MIN_SCALE)
 
     def forward(self, loc: Tensor) -> TorchDistribution:
         normal = OptimalNormal(location(loc), self.scale)
-        normal.family = self if self.training and torch.is_grad_enabled() else None
+        normal.family = self if self.training else None
         return normal
 
     @torch.no_grad()
-    def maximised(self, residual: Tensor, seen: Tensor | None) -> Tensor:
-        """The scale at these residuals, which is stored too; ``seen`` is the mask of those that count."""
-        seen = torch.ones_like(residual) if seen is None else seen.to(residual).expand_as(residual)
-        squares = (residual.square() * seen).sum_to_size(self.squares.shape)
-        count = seen.sum_to_size(self.count.shape)
-        self.squares.mul_(DECAY).add_(squares)
-        self.count.mul_(DECAY).add_(count)
-        return scale_of(squares, count)
-
-
-def scale_of(squares: Tensor, count: Tensor) -> Tensor:
-    """The root mean square, at least 1e-4."""
-    return (squares / count.clamp(min=FAINT / 2)).sqrt().clamp(min=MIN_SCALE)
+    def store(self, residual: Tensor, weight: Tensor) -> None:
+        """Count residuals of these weights, in place and without looking at a value: steps are traced."""
+        weight = weight.abs() * weight.numel()  # objectives are means over a batch; in Pyro's losses they are negative
+        squares = DECAY * self.squares + (weight * residual.square()).sum_to_size(self.squares.shape)
+        count = DECAY * self.count + weight.sum_to_size(self.count.shape)
+        good = squares.isfinite() & count.isfinite() & (count > DECAY * self.count)  # else nothing of it was seen
+        self.squares.copy_(torch.where(good, squares, self.squares))
+        self.count.copy_(torch.where(good, count, self.count))
 
 
 class OptimalNormal(dist.Normal):
-    """A normal that takes its scale, while its family trains, from what it scores."""
+    """A normal that tells its family, while that trains, of the residuals that it scores."""
 
     has_rsample = False
     family: OptimalScaleNormal | None = None
-    seen: Tensor | None = None
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> OptimalNormal:
         expanded: OptimalNormal = super().expand(batch_shape, _instance)
-        expanded.family, expanded.seen = self.family, self.seen
+        expanded.family = self.family
         return expanded
 
-    def mask(self, mask: Any) -> TorchDistribution:
-        """Residuals that are masked do not count."""
-        own = self.expand(self.batch_shape)
-        if isinstance(mask, Tensor):
-            own.seen = mask if self.seen is None else mask & self.seen
-        masked: TorchDistribution = super(OptimalNormal, own).mask(mask)
-        return masked
-
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        residual = value - self.loc
-        scale = self.scale if self.family is None else self.family.maximised(residual.detach(), self.seen)
-        normal = dist.Normal(torch.zeros_like(residual), scale, validate_args=False)
-        log_p: Tensor = normal.log_prob(residual)
+        log_p: Tensor = super().log_prob(value)
+        if self.family is not None and log_p.requires_grad:
+            residual = (value - self.loc).detach()
+            log_p.register_hook(_first(partial(self.family.store, residual)))
         return log_p
+
+
+def _first(call: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
+    """Called for the first gradient only: an estimator with two roles takes one for each, the model's first."""
+    calls = [call]
+
+    def hook(gradient: Tensor) -> None:
+        if calls:
+            calls.pop()(gradient)
+
+    return hook

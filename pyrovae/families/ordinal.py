@@ -72,7 +72,7 @@ class CumulativeLogit(TorchDistribution):
         return constraints.integer_interval(0, self.cut_points.shape[-1])
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> CumulativeLogit:
-        return CumulativeLogit(self.predictor.expand(batch_shape), self.cut_points, validate_args=False)
+        return CumulativeLogit(self.predictor.expand(batch_shape), self.cut_points, validate_args=self._validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

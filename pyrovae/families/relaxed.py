@@ -29,12 +29,16 @@ class LogSimplex(constraints.Constraint):
 
 
 class LogRelaxedCategorical(ExpRelaxedCategorical, TorchDistributionMixin):
-    """torch's ``ExpRelaxedCategorical``, with the support that it has."""
+    """torch's ``ExpRelaxedCategorical``, with the support that it has, of which no draw is outside."""
 
     support = LogSimplex()  # type: ignore[assignment]
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         return super().expand(batch_shape, _instance or type(self).__new__(type(self)))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        # What is subtracted to bring scores of thousands, at a low temperature, to the simplex is rounded as they are.
+        return super().rsample(sample_shape).log_softmax(-1)
 
 
 class RelaxedOneHotCategorical(VectorFamily):
@@ -70,4 +74,4 @@ class RelaxedOneHotCategorical(VectorFamily):
         return relaxed
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
-        return Size(event_shape)
+        return Size((self.width(event_shape),))

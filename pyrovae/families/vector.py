@@ -19,7 +19,7 @@ class OneHotCategorical(VectorFamily):
     """
 
     def forward(self, logits: Tensor) -> TorchDistribution:
-        return dist.OneHotCategorical(logits=logits)
+        return dist.OneHotCategorical(logits=logits.log_softmax(-1))  # as in ``Categorical``
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
-        return Size(event_shape)
+        return Size((self.width(event_shape),))

@@ -58,6 +58,12 @@ class Network(Recorded, nn.Module):
         """The batch shape of ``self(*parents)``, without computing it."""
         return batch_of(self.parents(parents), self.in_shapes)
 
+    def of_first(self, first: Tensor) -> Tensor:
+        """The output for the first of the parents, with zeros for the others."""
+        like = next(self.parameters(), first)
+        found: Tensor = self(first, *(like.new_zeros(shape) for shape in self.in_shapes[1:]))
+        return found
+
     def start_at(self, params: Tensor) -> None:
         """Set the last layer's bias so that the network starts at the output ``params`` (of ``out_shape``)."""
         bias = self.output.bias
@@ -103,6 +109,12 @@ class Constant(Network):
 
     def forward(self, *parents: trees.Tree) -> Tensor:
         return self.value
+
+    def of_first(self, first: Tensor) -> Tensor:
+        """The output for the first of the parents, with zeros for the others."""
+        like = next(self.parameters(), first)
+        found: Tensor = self(first, *(like.new_zeros(shape) for shape in self.in_shapes[1:]))
+        return found
 
     def start_at(self, params: Tensor) -> None:
         with torch.no_grad():

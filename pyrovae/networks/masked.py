@@ -85,9 +85,8 @@ def _event(read: Size, out: Size) -> Size:
 
 
 def _hidden(width: int, count: int, least: int) -> Tensor:
-    """The degrees of ``width`` units, spread evenly: ``least`` .. count - 1; 0 alone where nothing is seen."""
-    least = min(least, count - 1)
-    return least + torch.arange(width) % (count - least)
+    """The degrees of ``width`` units, spread evenly from ``least`` to count - 1; 0 alone where nothing is seen."""
+    return torch.linspace(min(least, count - 1), count - 1, width).round().long()
 
 
 def _out(shape: Size, count: int) -> Tensor:

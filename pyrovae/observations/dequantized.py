@@ -139,7 +139,7 @@ class Levels(TorchDistribution):
         return constraints.independent(supports.Levels(self.num_levels), self.event_dim)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Levels:
-        return Levels(self.base.expand(batch_shape), self.noise, self.num_levels, validate_args=False)
+        return Levels(self.base.expand(batch_shape), self.noise, self.num_levels, validate_args=self._validate_args)
 
     def log_prob(self, x: Tensor) -> Tensor:
         if self._validate_args:

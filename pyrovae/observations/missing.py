@@ -92,11 +92,16 @@ class Incomplete(TorchDistribution):
     @property
     def support(self) -> constraints.Constraint:
         support: Any = self.base.support
-        return _InOrMissing(support, self.sentinel)
+        return InOrMissing(support, self.sentinel)
 
     def missing(self, x: Tensor) -> Tensor:
         """Which elements of x are missing, bool, in the shape of x."""
         return is_missing(x, self.sentinel)
+
+    def unseen(self, x: Tensor) -> TorchDistribution:
+        """The distribution of what is missing of x: draws are complete, log_prob is of the missing elements alone."""
+        distribution: TorchDistribution = self._element.mask(self.missing(x)).to_event(self.event_dim)
+        return distribution
 
     def log_prob(self, x: Tensor) -> Tensor:
         # Replaced first: a density outside its support gives NaN gradients even where its value is not used.
@@ -125,7 +130,7 @@ class Incomplete(TorchDistribution):
         return self.base.mode
 
 
-class _InOrMissing(constraints.Constraint):
+class InOrMissing(constraints.Constraint):
     """The seen elements lie in a support."""
 
     def __init__(self, support: constraints.Constraint, sentinel: int | None) -> None:
@@ -207,7 +212,7 @@ def examples(decoder: nn.Module) -> list[Any]:
 
 
 def _check_sentinel(sentinel: int | None, distribution: Any) -> None:
-    if sentinel is None:
+    if sentinel is None or not distribution.support.is_discrete:  # real numbers are missing where they are NaN
         return
     value = torch.full(distribution.event_shape, sentinel)
     if distribution.support.check(value).all():

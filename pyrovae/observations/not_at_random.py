@@ -27,8 +27,9 @@ class MissingNotAtRandom(Observation):
 
     The mask s (1 where seen) is the observed site ``x.seen``. Values for the missing elements are drawn from the
     decoder, in the guide at the guide's z, so that their density cancels in the weight p / q; they are the site
-    ``x.missing``, of which only the elements that are missing are read. ``log_marginal`` gives log p(x_seen, s), nats.
-    With the objective ``iwae`` this is not-MIWAE. Missing elements are NaN.
+    ``x.missing``, of which only the elements that are missing are scored and read. ``log_marginal`` gives
+    log p(x_seen, s), nats: the mask has bits of its own, so there are none per dimension, and the figure is not to be
+    compared with that of ``pyrovae.Missing``. With the objective ``iwae`` this is not-MIWAE. Missing elements are NaN.
 
     Args:
         decoder: p(x | z), with independent, reparameterised elements.
@@ -70,7 +71,7 @@ class MissingNotAtRandom(Observation):
             complete = value = pyro.sample(name, likelihood)
             seen = None
         else:
-            drawn = auxiliary(f"{name}.missing", likelihood.base)
+            drawn = auxiliary(f"{name}.missing", likelihood.unseen(x))
             value = pyro.sample(name, likelihood, obs=x)
             complete, seen = torch.where(is_missing(x), drawn, x), (~is_missing(x)).to(x)
         pyro.sample(f"{name}.seen", self.mask_model(complete), obs=seen, infer=_mark())
@@ -79,7 +80,7 @@ class MissingNotAtRandom(Observation):
     def propose(self, name: str, x: Tree, *parents: Tree) -> None:
         likelihood = self.decoder(*parents)
         _check_drawn(likelihood)
-        auxiliary(f"{name}.missing", likelihood)
+        auxiliary(f"{name}.missing", Incomplete(likelihood).unseen(x))
 
 
 class SelfMasking(Recorded, nn.Module):

@@ -67,8 +67,9 @@ class VampPrior(Prior):
     Args:
         encoder: the program's own encoder; the weights are shared, in memory and in training.
         pseudo_inputs: the u_k to start from, (K, *event_shape), for instance training data; they are copied. With a
-            conditional encoder a tuple (x, *given): the pseudo-inputs then have pseudo-labels, learned too. A missing
-            value (NaN) in them stays one, which the encoder must read; the others are learned.
+            conditional encoder a tuple (x, *given): the pseudo-inputs then have pseudo-labels, learned too. What is
+            missing of them (NaN, which the encoder has to read) stays missing: fill it in, as ``recipes.Vamp`` does
+            with the data's mean, where it is to be learned.
 
     Tomczak & Welling 2018, "VAE with a VampPrior".
     """

@@ -12,7 +12,8 @@ from torch.distributions import constraints
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.readings import Reading, check_values
+from pyrovae.readers import check_values
+from pyrovae.readings import Reading
 from pyrovae.rows import unnumbered
 from pyrovae.supports import outside
 from pyrovae.terms import LogTerms, log_terms

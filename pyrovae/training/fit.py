@@ -149,9 +149,11 @@ def fit(
         missing = getattr(program, "missing_values", ())
         check_data(train, missing)
         check_modules(program)
+        if isinstance(program, nn.Module):
+            program.to(target)
+        check_missing(program, missing, train)  # first: what takes NaN for a number fails below, in torch's words
         with rows.asking() as numbered:
             program = _prepared(program, train.probe(2), target)
-        check_missing(program, missing, train)
         check_rows(numbered, train)
         ends = {name: schedule(epochs, epochs) for name, schedule in (schedules or {}).items()}
         final = {name: torch.tensor(float(end), device=target) for name, end in ends.items()}
@@ -160,7 +162,8 @@ def fit(
         if held_out is not None:
             check_data(held_out, missing)
             check_readings(program, held_out)
-            check_observations(held_out, log_terms(program, *held_out.probe(2)))
+            with torch.no_grad():
+                check_observations(held_out, log_terms(program, *held_out.probe(2)))
         guarded = GuardedOptimizer(optimizer, trainable(program), max_grad_norm)  # refuses bad options before the claim
         path = claim(directory)
         run = Run(program, _manifest(options, target, data), path)
@@ -249,8 +252,6 @@ def _isolated(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def _prepared(program: Any, probe: tuple[Tree, ...], device: torch.device) -> nn.Module:
-    if isinstance(program, nn.Module):
-        program.to(device)
     adopted = adopt(program, *probe).to(device)
     for module in adopted.modules():  # training mode, but a batch normalisation frozen by .eval() stays so
         module.training = module.training or not isinstance(module, _BatchNorm)

@@ -177,3 +177,33 @@ def test_values_off_the_grid_are_refused(x: Tensor) -> None:
     for use in (pv.log_terms, lambda p, x: pv.fit(p, x, epochs=1), lambda p, x: pv.log_marginal(p, x, num_particles=2)):
         with pytest.raises(pv.PyrovaeError, match="no 4 levels k / 3"):
             use(program(), x.expand(3, 2))
+
+
+@pytest.mark.parametrize("x", [torch.tensor([[0.5, 0.0]]), torch.tensor([[3.0, 0.0]])])
+@pytest.mark.parametrize("use", [pv.log_terms, lambda p, x: pv.log_marginal(p, x, num_particles=2)])
+def test_values_off_the_grid_are_refused_where_the_density_does_not_factorise(x: Tensor, use: Any) -> None:
+    decoder = pv.Dequantized(flat([0.4, 0.8, 0.0, 0.0, 0.1], F.full_normal), num_levels=L)
+    vae = pv.VAE(pv.priors.StandardNormal(1), decoder, flat([0.0, F.inverse_positive(1.0)]))
+    with pytest.raises(pv.PyrovaeError, match="no 4 levels k / 3"):
+        use(vae, x.expand(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("distribution", "bad"),
+    [
+        (F.von_mises(torch.zeros(2), torch.zeros(2)), 4.0),
+        (F.CategoricalLevels(4, 1)(torch.zeros(2)), 0.5),
+        (F.DiscretizedNormal(4)(torch.zeros(2), torch.zeros(2)), 0.5),
+        (F.Ordinal(4)(torch.zeros(2)), 4.0),
+        (F.Mixed([F.bernoulli, F.bernoulli])(torch.zeros(2)), 0.5),
+        (levels(dist.Normal(torch.zeros(2), 1.0), torch.zeros(2), 4), 0.5),
+    ],
+)
+def test_what_is_expanded_is_validated_as_before(distribution: Any, bad: float) -> None:
+    for on in (True, False):
+        distribution._validate_args = on
+        expanded = distribution.expand((3, 2))
+        assert expanded._validate_args is on
+    distribution._validate_args = True
+    with pytest.raises(ValueError, match="support"):
+        distribution.expand((3, 2)).log_prob(torch.full((3, 2), bad))

@@ -111,6 +111,19 @@ def weights(seed: int, **options: Any) -> dict[str, Tensor]:
     return state(fit(program, torch.full((30, 6), 0.5), seed=seed, draw=torch.bernoulli, **options).program)
 
 
+def test_what_is_checked_before_the_first_step_takes_no_gradients() -> None:
+    """A module that learns from what it sees while gradients are taken, as running statistics do, sees no probe."""
+    seen: list[int] = []
+    program = vae()
+    program.decoder.register_forward_hook(lambda m, args, out: seen.append(len(args[0])) if grads_on(m) else None)
+    fit(program, bits(30), validation=bits(20, seed=1), epochs=1, batch_size=30, compile=False)
+    assert seen == [30]
+
+
+def grads_on(module: nn.Module) -> bool:
+    return module.training and torch.is_grad_enabled()
+
+
 def test_same_seed_same_bits() -> None:
     assert same(weights(1), weights(1))
     assert same(weights(1), weights(1, progress=True))  # the global state and a progress bar change nothing
