@@ -445,7 +445,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "no transform": (lambda: of_prior([nn.Tanh, 3]), "a flow is made of transforms, and a type is none"),
     "images": (
         lambda: pv.families.Flow(pv.families.normal, pv.flows.planar(2)).out_shape((1, 2, 2)),
-        "a flow is of vectors",
+        "Flow is of vectors",
     ),
     "numbers that do not divide": (
         lambda: pv.families.Flow(pv.families.normal, pv.flows.planar(2))(torch.zeros(5)),
