@@ -69,12 +69,11 @@ def data(words: Namespace) -> None:
 
 
 def board(words: Namespace) -> None:
-    from pyrovae.board import SLOTS
+    from pyrovae.board import SLOTS, table
     from pyrovae.lines import aligned
 
-    for slot, parts in SLOTS.items():
-        rows = [[name, part.equation, part.source, part.eager and "eager"] for name, part in parts.items()]
-        say("\n".join(aligned([[slot, "", "", ""], *rows])) + "\n")
+    for slot in SLOTS:
+        say("\n".join(aligned(table(slot))) + "\n")
 
 
 def _stored(words: Namespace) -> Stored:

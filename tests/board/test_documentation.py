@@ -19,9 +19,9 @@ def test_the_command_lists_every_part(capsys) -> None:  # type: ignore[no-untype
     assert main(["board"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for parts in board.SLOTS.values() for name in parts)
-    assert all(part.equation in shown for parts in board.SLOTS.values() for part in parts.values())
+    assert all(cell in shown for slot in board.SLOTS for row in board.table(slot) for cell in row)
 
 
-def test_every_part_says_where_it_comes_from() -> None:
+def test_every_part_says_where_it_comes_from_and_what_it_is_of() -> None:
     parts = [part for parts in board.SLOTS.values() for part in parts.values()]
-    assert all(part.equation and part.source for part in parts)
+    assert all(part.equation and part.source and part.values in board.KINDS for part in parts)

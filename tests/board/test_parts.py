@@ -8,10 +8,9 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import combined
 import pytest
 import torch
-from combined import KINDS, LATENT, WIDTH, N, latents, values
+from combined import LATENT, WIDTH, Data, N, alone, latents, values
 from torch import Tensor, nn
 
 import pyrovae as pv
@@ -19,21 +18,16 @@ from pyrovae import board
 from pyrovae.observations import Observation
 from pyrovae.validation import validating
 
-ERRORS = (
-    5.0  # standard errors that a mean over samples may be off: 1 in 1.7 million for one comparison, some hundreds made
-)
+# Standard errors that a mean over samples may be off: 1 in 1.7 million for one comparison, some hundreds made.
+ERRORS = 5.0
 DRAWS = 20_000
-SLOTS = {"prior": board.PRIORS, "likelihood": board.LIKELIHOODS, "posterior": board.POSTERIORS}
-PARTS = [(slot, name) for slot, parts in SLOTS.items() for name in parts]
-WHOLE = [(slot, name) for slot, name in PARTS if slot != "likelihood" or not isinstance(
+PLACES = {"priors": "prior", "likelihoods": "decoder", "posteriors": "encoder"}
+PARTS = [(slot, name) for slot in PLACES for name in board.SLOTS[slot]]
+WHOLE = [(slot, name) for slot, name in PARTS if slot != "likelihoods" or not isinstance(
     board.LIKELIHOODS[name].make(LATENT, WIDTH), Observation)]  # fmt: skip
 
-SCORED = [(slot, name) for slot, name in WHOLE if SLOTS[slot][name].scores]
-FOREIGN = {"neural spline flow of zuko"}  # classes of another package: saved without a description
-
-
-def kind_of(slot: str, name: str) -> str:
-    return SLOTS[slot][name].values
+SCORED = [(slot, name) for slot, name in WHOLE if board.SLOTS[slot][name].scores]
+FOREIGN = {"neural spline flow of zuko", "coupling flow of Pyro"}  # of another package: saved without a description
 
 
 def perturbed(module: nn.Module) -> nn.Module:
@@ -51,14 +45,17 @@ def encoder() -> nn.Module:
 def part(slot: str, name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The part, moved from where it starts, and parents for 3 data."""
     torch.manual_seed(2)
-    make = SLOTS[slot][name].make
-    if slot == "prior":
-        return perturbed(make(encoder(), torch.randn(N, WIDTH), LATENT)), ()
-    return perturbed(make(LATENT, WIDTH) if slot == "likelihood" else make(WIDTH, LATENT)), (torch.randn(3, 2),)
+    described = board.SLOTS[slot][name]
+    if slot == "priors":
+        prior = described.make(encoder(), torch.randn(N, WIDTH), LATENT)
+        return perturbed(prior), tuple(torch.randn(3, width) for width in described.given)
+    sizes = (LATENT, WIDTH) if slot == "likelihoods" else (WIDTH, LATENT)
+    return perturbed(described.make(*sizes)), (torch.randn(3, sizes[0]),)
 
 
 def points_of(slot: str, name: str) -> Any:
-    return values(kind_of(slot, name)) if slot == "likelihood" else latents(kind_of(slot, name), 321)
+    kind = board.SLOTS[slot][name].values
+    return values(kind) if slot == "likelihoods" else latents(kind, count=201)
 
 
 def drawn(distribution: Any, count: int) -> Tensor:
@@ -94,11 +91,11 @@ def test_a_density_sums_to_one_and_its_samples_follow_it(double: None, slot: str
 @pytest.mark.filterwarnings("ignore::pyrovae.rows.RowsWarning")
 @pytest.mark.parametrize(("slot", "name"), PARTS)
 def test_gradients_reach_every_parameter(slot: str, name: str) -> None:
-    program, x = vae_with(slot, name)
+    program, seen = vae_with(slot, name)
     program.train()
-    t = pv.log_terms(program, x, num_particles=4)
+    t = pv.log_terms(program, *seen, num_particles=4)
     pv.objectives.elbo(t).mean().backward()  # the evidence of an enumerated latent does not depend on its guide
-    module = getattr(program, {"prior": "prior", "likelihood": "decoder", "posterior": "encoder"}[slot])
+    module = getattr(program, PLACES[slot])
     for parameter_name, parameter in module.named_parameters():
         gradient = parameter.grad
         assert gradient is not None and gradient.isfinite().all(), parameter_name
@@ -125,48 +122,39 @@ def test_leading_dimensions_are_batches(slot: str, name: str) -> None:
 
 @pytest.mark.parametrize(("slot", "name"), PARTS)
 def test_float64_is_float32_with_more_digits(slot: str, name: str) -> None:
-    program, x = vae_with(slot, name)
+    program, (x, *given) = vae_with(slot, name)
     program.eval()
-    if isinstance(program.decoder, Observation):  # of less than x, which its decoder cannot score
-        assert pv.log_terms(program.double(), x.double()).log_px_z.dtype == torch.float64
-        return
     torch.manual_seed(5)
-    z = program.encoder(x).sample()
-    single = [p.log_prob(value).double() for p, value in ((program.decoder(z), x), (program.prior(), z))]
+    z = program.encoder(x, *given).sample()
+    single = [p.log_prob(value).double() for p, value in ((program.decoder(z, *given), x), (program.prior(*given), z))]
     program.double()  # in place: a distribution of parameters changes with them
-    double = program.decoder(z.double()), program.prior()
+    x, z, *given = (value.double() for value in (x, z, *given))
+    double = program.decoder(z, *given), program.prior(*given)
+    if isinstance(program.decoder, Observation):
+        assert pv.log_terms(program, x, *given).log_px_z.dtype == torch.float64
+        return
     for log_p, q, value in zip(single, double, (x, z), strict=True):
-        assert q.log_prob(value.double()).dtype == torch.float64
-        torch.testing.assert_close(log_p, q.log_prob(value.double()), rtol=1e-4, atol=1e-4)
+        assert q.log_prob(value).dtype == torch.float64
+        torch.testing.assert_close(log_p, q.log_prob(value), rtol=1e-4, atol=1e-4)
 
 
-def vae_with(slot: str, name: str) -> tuple[pv.VAE, Tensor]:
-    """A VAE with the part, the others the plainest that go with it; and data."""
+def vae_with(slot: str, name: str) -> tuple[Any, Data]:
     torch.manual_seed(6)
-    kind = kind_of(slot, name)
-    z_kind = "real" if slot == "likelihood" else kind
-    prior = next(n for n, p in board.PRIORS.items() if p.values == z_kind)
-    posterior = next(n for n, p in board.POSTERIORS.items() if p.values == z_kind)
-    names = {"prior": prior, "likelihood": "bernoulli", "posterior": posterior, slot: name}
-    x = KINDS[board.LIKELIHOODS[names["likelihood"]].values].data()
-    e = combined.encoder(names["posterior"], names["likelihood"])
-    program = pv.VAE(
-        board.PRIORS[names["prior"]].make(e, x, LATENT), board.LIKELIHOODS[names["likelihood"]].make(LATENT, WIDTH), e
-    )
-    return perturbed(program), x  # type: ignore[return-value]
+    program, seen = alone(slot, name)
+    return perturbed(program), seen
 
 
-def terms(program: Any, x: Tensor) -> Tensor:
+def terms(program: Any, seen: Data) -> Tensor:
     torch.manual_seed(7)
     with torch.no_grad():
-        return pv.log_terms(program, x, num_particles=2).log_point_weight
+        return pv.log_terms(program, *seen, num_particles=2).log_point_weight
 
 
 @pytest.mark.parametrize(("slot", "name"), PARTS)
 def test_copies_are_the_same_program(slot: str, name: str, tmp_path: Path) -> None:
     """deepcopy, pickle, save and load, after the program was used."""
-    program, x = vae_with(slot, name)
-    expected = terms(program, x)
+    program, seen = vae_with(slot, name)
+    expected = terms(program, seen)
     pv.save(program, tmp_path / "program.safetensors")
     copies = {
         "deepcopy": copy.deepcopy(program),
@@ -175,13 +163,13 @@ def test_copies_are_the_same_program(slot: str, name: str, tmp_path: Path) -> No
     into = vae_with(slot, name)[0] if name in FOREIGN else None
     copies["save and load"] = pv.load(tmp_path / "program.safetensors", program=into).eval()
     for how, other in copies.items():
-        torch.testing.assert_close(terms(other, x), expected, rtol=0, atol=0, msg=how)
+        torch.testing.assert_close(terms(other, seen), expected, rtol=0, atol=0, msg=how)
 
 
 @pytest.mark.parametrize(("slot", "name"), PARTS)
 def test_nothing_is_left_behind_by_a_move(slot: str, name: str) -> None:
     """On the meta device, where any tensor that stayed on the CPU is an error."""
-    program, x = vae_with(slot, name)
+    program, seen = vae_with(slot, name)
     with validating(False):  # which looks at values
-        t = pv.log_terms(program.to("meta"), x.to("meta"), num_particles=2)
+        t = pv.log_terms(program.to("meta"), *(value.to("meta") for value in seen), num_particles=2)
     assert t.log_weight.device.type == "meta"
