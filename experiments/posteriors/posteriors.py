@@ -25,10 +25,6 @@ EPOCHS, BATCH, RATE = 10, 256, 1e-3
 WARMUP = 3  # epochs in which the KL's weight rises to 1
 TEST, PARTICLES = 1000, 1000
 SEED = 0
-NOTE = (  # of runs with RATE = 3e-3 and TEST = 2000
-    "At a rate of 3e-3 a diagonal normal reached -93.484 on MNIST, a low-rank one (5) -95.192, a full covariance",
-    "-105.270 (2,000 images): there it learns badly.",
-)
 COMMAND = "OMP_NUM_THREADS=1 python experiments/posteriors/posteriors.py"
 
 
@@ -104,7 +100,6 @@ def main() -> None:
             f"epochs; gated layers {HIDDEN}, latent {LATENT}, standard normal prior; {CONTEXT} numbers from the",
             f"encoder condition the flows; dynamic binarization; {PARTICLES:,} particles, seed {SEED}. Log-likelihoods",
             "are lower bounds in expectation, so the gaps are too.",
-            *NOTE,
             f"command: {COMMAND} {name}",
             "versions: " + ", ".join(f"{key} {value}" for key, value in environment.items()),
         ]
