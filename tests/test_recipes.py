@@ -72,6 +72,19 @@ def test_the_scale_of_grey_values_starts_at_their_spread(name: str) -> None:
     assert scale.flatten()[0].item() == pytest.approx((x - x.mean(0)).std(), rel=1e-4)
 
 
+def test_under_levels_a_density_starts_at_the_mean_of_their_cells() -> None:
+    """Not at an end of the interval, where pixels that are always 0 would take it: the cells have a width."""
+    grey, observation = data("none"), functools.partial(pv.Dequantized, num_levels=17)
+    program = made("dense", grey, likelihood=families.continuous_bernoulli, observation=observation)
+    bias = program.decoder.decoder.net.output.bias
+    program.decoder.decoder.net.output.weight.data.zero_()
+    expected = (16 * grey.mean + 0.5) / 17
+    torch.testing.assert_close(program.decoder(torch.zeros(3)).mean, expected.clamp(0.02, 0.98), atol=1e-5, rtol=0)
+    assert bias.abs().max() <= 50.1
+    terms = pv.log_terms(program, grey.train.x[:50])
+    assert (terms.log_px_z / 64).mean() > -math.log(17)  # better than uniform
+
+
 @each_recipe
 def test_the_decoder_starts_at_the_mean(name: str) -> None:
     program = made(name, data())
