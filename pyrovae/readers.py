@@ -110,6 +110,15 @@ def as_read(reader: nn.Module, parent: Tree) -> Tree:
     return reader(parent.long() if isinstance(reader, nn.Embedding) else parent)
 
 
+def check_looked_up(reader: nn.Module, parent: Tree) -> None:
+    """Raises PyrovaeError for an embedding of real numbers: of one-hot vectors it would look up each 0 and 1."""
+    if isinstance(reader, nn.Embedding) and torch.is_tensor(parent) and parent.is_floating_point():
+        raise PyrovaeError(
+            f"an Embedding looks up whole numbers and got {parent.dtype} of shape {tuple(parent.shape)}: give labels "
+            "as such, data.conditional(one_hot=False) or y.long(), or read one-hot vectors without a reader"
+        )
+
+
 def _words(support: Any) -> str:
     if isinstance(support, InOrMissing):
         return f"{_words(support.base_constraint)}, or missing,"
