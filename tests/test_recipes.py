@@ -62,7 +62,6 @@ def test_the_label_matters_where_it_is_given(name: str) -> None:
 def test_labels_may_be_embedded(name: str) -> None:
     split, readers = data().conditional(one_hot=False), (nn.Embedding(10, 8),)
     program = made(name, split, readers=readers)
-    assert program.decoder.net.net.in_shapes == [(3,), (8,)]
     assert pv.encode(program, split.test.x[:4], split.test.given[0][:4]).event_shape == (3,)
     with pytest.raises(pv.PyrovaeError, match=r"data\.conditional\(one_hot=False\)"):
         made(name, data().conditional(), readers=readers)

@@ -192,9 +192,8 @@ class Data:
         Raises:
             PyrovaeError: the data have no labels.
         """
-        splits = {
-            key: split._replace(given=(self._given(split, one_hot=one_hot),)) for key, split in self.splits.items()
-        }
+        given = {key: (self._given(split, one_hot=one_hot),) for key, split in self.splits.items()}
+        splits = {key: split._replace(given=given[key]) for key, split in self.splits.items()}
         return dataclasses.replace(self, **splits)  # type: ignore[arg-type]
 
     def _given(self, split: Split, *, one_hot: bool) -> Tensor:
