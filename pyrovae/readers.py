@@ -53,6 +53,21 @@ class Scaled(Reader):
         return x / self.top
 
 
+class Standardized(Reader):
+    """(x - loc) / scale, both of x's event shape and not trained: columns in units of their own."""
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("loc", loc.clone())
+        self.register_buffer("scale", scale.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.loc) / self.scale
+
+
 class LogCounts(Reader):
     """log(1 + x) of counts x of any dtype, a few of which may be large; what is negative counts as 0."""
 

@@ -18,11 +18,12 @@ from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.networks import Shape
 from pyrovae.observed_values import ValuesAndMask
-from pyrovae.readers import Exp, Ignore, LogCounts, OneHot, Reader, Scaled, as_read, check_looked_up
+from pyrovae.readers import Exp, Ignore, LogCounts, OneHot, Reader, Scaled, Standardized, as_read, check_looked_up
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
 
-__all__ = ["Exp", "Ignore", "LogCounts", "OneHot", "Reader", "Reading", "Scaled", "ValuesAndMask", "shapes_read"]
+__all__ = ["Exp", "Ignore", "LogCounts", "OneHot", "Reader", "Reading", "Scaled", "Standardized", "ValuesAndMask",
+           "shapes_read"]  # fmt: skip
 
 
 class Reading(Recorded, nn.Module):

@@ -339,6 +339,9 @@ def _usual_reader(data: Data) -> nn.Module | None:
 def _reader_of_values(data: Data) -> nn.Module | None:
     if data.num_levels:
         return readings.OneHot(data.num_levels)
+    if data.kind == "table" and data.standardization is None:
+        spread = (data.train.x - data.mean).square().nanmean(0).nan_to_num(0.0).sqrt()
+        return readings.Standardized(data.mean, torch.where(spread > 1e-6 * data.mean.abs(), spread, 1.0))
     return readings.LogCounts() if data.kind == "counts" else None
 
 

@@ -67,6 +67,25 @@ def test_labels_may_be_embedded(name: str) -> None:
         made(name, data().conditional(), readers=readers)
 
 
+@pytest.mark.parametrize("holes", [False, True])
+def test_the_encoder_reads_a_table_in_any_units_alike(holes: bool, tmp_path: Any) -> None:
+    def of(table: pv.data.Data) -> pv.VAE:
+        torch.manual_seed(0)
+        program = pv.vae(table, latent=3, hidden=(5,), observation=pv.Missing if holes else None)
+        pv.save(program, tmp_path / "program.safetensors")
+        return pv.load(tmp_path / "program.safetensors")
+
+    x = torch.randn(60, 4).mul(torch.tensor([1.0, 1e-3, 1e4, 0.0])).add(torch.tensor([0.0, 1.0, 5e4, 3.0]))
+    x[::7, 0] = torch.nan if holes else 0.0
+    parts = [pv.data.Split(part) for part in (x, x[:5], x[5:9])]
+    table = pv.data.Data("own", *parts, binarization="none", seed=0, fingerprint="", kind="table", missing=holes)
+    units = torch.tensor([2.0, 1e3, 1e-3, 1.0])
+    other = dataclasses.replace(table, train=pv.data.Split(x * units))
+    found = [pv.encode(of(table), x[:5]), pv.encode(of(other), x[:5] * units)]
+    torch.testing.assert_close(found[0].mean, found[1].mean, atol=1e-3, rtol=1e-3)
+    assert found[0].mean.abs().max() < 10
+
+
 @each_recipe
 def test_grey_values_get_a_normal(name: str) -> None:
     program = made(name, data("none"))
