@@ -18,6 +18,7 @@ from pyrovae.conditional import Conditional
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import Family
+from pyrovae.observations.base import Observation
 from pyrovae.programs import VAE
 
 Observing = Callable[[nn.Module], nn.Module]
@@ -306,10 +307,12 @@ class _Shapes:
 
     def program(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: networks.Network) -> VAE:
         """The networks made to parts and put together, the decoder starting at the training mean."""
-        if isinstance(self.likelihood, Family):  # a plain function does not say where to start
-            decoder.start_at(self.likelihood.params_at(self.data.mean))
         described = Conditional(_reading(decoder, self.latent_reader, *self.readers), self.likelihood)
-        return self.assembled(prior, encoder, self.observation(described) if self.observation else described)
+        observed = self.observation(described) if self.observation else described
+        if isinstance(self.likelihood, Family):  # a plain function does not say where to start
+            mean = observed.described(self.data.mean) if isinstance(observed, Observation) else self.data.mean
+            decoder.start_at(self.likelihood.params_at(mean))
+        return self.assembled(prior, encoder, observed)
 
     def assembled(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: nn.Module) -> VAE:
         """The program of a decoder and an encoder's network."""
@@ -336,6 +339,9 @@ def _usual_reader(data: Data) -> nn.Module | None:
 def _reader_of_values(data: Data) -> nn.Module | None:
     if data.num_levels:
         return readings.OneHot(data.num_levels)
+    if data.kind == "table" and data.standardization is None:
+        spread = (data.train.x - data.mean).square().nanmean(0).nan_to_num(0.0).sqrt()
+        return readings.Standardized(data.mean, torch.where(spread > 1e-6 * data.mean.abs(), spread, 1.0))
     return readings.LogCounts() if data.kind == "counts" else None
 
 

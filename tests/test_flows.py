@@ -459,6 +459,25 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 
+def of_six(transforms: Any) -> pv.VAE:
+    encoder = pv.Conditional(pv.networks.MLP(3, 4, 12), pv.families.normal)
+    decoder = pv.Conditional(pv.networks.MLP(6, 4, 3), pv.families.bernoulli)
+    return pv.VAE(pv.priors.Flow(pv.priors.StandardNormal(6), transforms), decoder, encoder)
+
+
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize("scale", [torch.tensor(2.0), 2.0, torch.full((6,), 2.0)], ids=["0-dim", "number", "vector"])
+def test_a_log_determinant_must_be_that_of_the_jacobian(scale: Any, invert: bool) -> None:
+    """Torch counts log 2 once, and not six times, where the scale is a tensor without dimensions."""
+    affine = TT.AffineTransform(torch.zeros(6), scale, event_dim=1)
+    transforms = [T.spline(6), T.affine_autoregressive(6, [8]), affine.inv if invert else affine]
+    if torch.is_tensor(scale) and scale.dim() == 0:
+        with pytest.raises(pv.PyrovaeError, match=r"is 0\.6931, and by its Jacobian it is 4\.159"):
+            of_six(transforms)
+    else:
+        copy.deepcopy(of_six(transforms))  # nothing is left in caches
+
+
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_refused(what: str) -> None:
     make, message = REFUSED[what]
