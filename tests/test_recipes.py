@@ -373,3 +373,27 @@ def test_other_observations_of_recipes() -> None:
     holes = pv.data.hide(data, 0.3)
     with pytest.raises(pv.PyrovaeError, match=r"functools\.partial\(pyrovae\.Missing, sentinel=-1\)"):
         pv.fit(pv.vae(holes, latent=2, hidden=(8,), observation=pv.Missing), holes, device="cpu")
+
+
+MISTAKEN: dict[str, tuple[Any, str]] = {
+    "a slip of the pen": (
+        {"likelyhood": families.bernoulli},
+        "is no option of Dense; did you mean likelihood",
+    ),
+    "no option": ({"channels": (3,)}, "channels is no option of Dense; there are latent, hidden, prior"),
+    "a prior's class": ({"prior": priors.StandardNormal}, r"prior is a class: make one, StandardNormal\(\.\.\.\)"),
+    "a family as prior": ({"prior": families.laplace}, r"pyrovae\.priors\.Learned\(family, latent\)"),
+    "a posterior's class": (
+        {"posterior": families.FullNormal},
+        r"is a class: make one, FullNormal\(\.\.\.\)",
+    ),
+    "a likelihood's class": ({"likelihood": families.Normal}, r"likelihood is a class: make one, Normal\(\.\.\.\)"),
+    "convolutions": ({"network": networks.ConvEncoder}, "ConvEncoder is no dense network.*pyrovae.conv_vae"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKEN)
+def test_what_was_meant(what: str) -> None:
+    options, message = MISTAKEN[what]
+    with pytest.raises(pv.PyrovaeError, match=message):
+        pv.vae(data(), **options)
