@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae import board
+from pyrovae.board import Part
 from pyrovae.validation import validating
 
 N, WIDTH, LATENT = 12, 2, 2  # data, columns, dimensions of z
@@ -80,6 +81,26 @@ def legal(prior: str, posterior: str) -> bool:
 TRIPLES = [t for t in itertools.product(board.PRIORS, board.LIKELIHOODS, board.POSTERIORS) if legal(t[0], t[2])]
 
 
+Triple = tuple[str, str, str]
+
+
+def parts(triple: Triple) -> tuple[Part, Part, Part]:
+    prior, likelihood, posterior = triple
+    return board.PRIORS[prior], board.LIKELIHOODS[likelihood], board.POSTERIORS[posterior]
+
+
+def covering(triples: list[Triple], held: Callable[[Triple], set[Any]]) -> list[Triple]:
+    """Triples that hold all that any triple holds; greedy, so that what stands first is taken often."""
+    missing = set().union(*map(held, triples))
+    chosen = []
+    for wanted in (3, 2, 1):  # first those that bring three new ones
+        for triple in triples:
+            if len(held(triple) & missing) >= wanted:
+                chosen.append(triple)
+                missing -= held(triple)
+    return chosen
+
+
 def data(prior: str, likelihood: str) -> Data:
     """x, and a one-hot y where the prior reads one."""
     x = KINDS[board.LIKELIHOODS[likelihood].values].data()
@@ -109,7 +130,7 @@ def widened(output: Any) -> None:
         output.bias[output.bias.isclose(torch.tensor(one))] = wide
 
 
-def plainest(slot: str, name: str) -> tuple[str, str, str]:
+def plainest(slot: str, name: str) -> Triple:
     """The part among the plainest of the board that go with it."""
     kind = "real" if slot == "likelihoods" else board.SLOTS[slot][name].values
     prior, posterior = (
@@ -121,9 +142,6 @@ def plainest(slot: str, name: str) -> tuple[str, str, str]:
 
 def alone(slot: str, name: str) -> tuple[pv.VAE, Data]:
     """A VAE with one part of the board, the others the plainest that go with it; and data."""
-    if slot == "networks":
-        vae, x = WITH_NETWORK[board.NETWORKS[name].values](board.NETWORKS[name].make)
-        return vae, (x,)
     names = plainest(slot, name)
     found = data(*names[:2])
     return program(*names, found[0]), found
@@ -131,7 +149,7 @@ def alone(slot: str, name: str) -> tuple[pv.VAE, Data]:
 
 # -------------------------------------------------------------------------------------------- programs of a network
 
-Made = tuple[pv.VAE, Tensor]
+Made = tuple[pv.VAE, Tensor]  # and x
 IMAGE, STEPS, LEVELS = (1, 5, 4), 3, 4
 
 
@@ -175,6 +193,11 @@ def to_sequences(make: Any) -> Made:
     decoder = pv.Autoregressive(net, pv.families.Categorical(LEVELS))
     encoder = pv.Conditional(mlp(STEPS, 2 * LATENT), pv.families.normal)
     return pv.VAE(pv.priors.StandardNormal(LATENT), decoder, encoder), tokens()
+
+
+def with_network(name: str) -> Made:
+    part = board.NETWORKS[name]
+    return WITH_NETWORK[part.values](part.make)
 
 
 WITH_NETWORK: dict[str, Callable[[Any], Made]] = {

@@ -8,6 +8,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import combined
 import pyro
 import pyro.distributions as dist
 import pyro.distributions.transforms as T
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 import pyrovae as pv
+from pyrovae import board
+from pyrovae.board import Part
 from pyrovae.gradients import doubly_reparameterised, path
 from pyrovae.objectives import closed_form_kl, elbo, iwae
 from pyrovae.terms import LogTerms
@@ -94,31 +97,11 @@ def exemplars(net: Any = pv.networks.MLP, num_sampled: int | None = None, **opti
 
 PRIORS: dict[str, Callable[[], Case]] = {
     "standard normal": lambda: Case(vae(), bits()),
-    "mixture": lambda: Case(vae(lambda e: pv.priors.NormalMixture(D, 3)), bits()),
-    "vamp": lambda: Case(vae(lambda e: pv.priors.VampPrior(e, bits()[:3])), bits()),
     "vamp, full covariance": lambda: Case(
         vae(lambda e: pv.priors.VampPrior(e, bits()[:3]), posterior=pv.families.full_normal), bits()
     ),
     "vamp, given": lambda: given_vae(conditional_vamp),
-    "given": lambda: given_vae(lambda e: conditional(3, pv.families.normal, D)),
-    "autoregressive": lambda: Case(vae(lambda e: one_by_one(pv.networks.MaskedMLP(D, 5, 2 * D))), bits()),
     "autoregressive, given": lambda: given_vae(lambda e: one_by_one(pv.networks.MaskedMLP([D, 3], 5, 2 * D))),
-    "affine coupling prior": lambda: Case(vae(over_normal(*pv.flows.affine_coupling(D, 2, hidden=(4,)))), bits()),
-    "spline coupling prior": lambda: Case(
-        vae(over_normal(*pv.flows.spline_coupling(D, 1, bins=3, hidden=(4,)))), bits()
-    ),
-    "masked autoregressive prior": lambda: Case(
-        vae(over_normal(*pv.flows.masked_autoregressive(D, 1, hidden=(4,)))), bits()
-    ),
-    "inverse autoregressive prior": lambda: Case(
-        vae(over_normal(*pv.flows.inverse_autoregressive(D, 1, hidden=(4,)))), bits()
-    ),
-    "zuko's spline flow as prior": lambda: Case(vae(over_normal(zuko.flows.NSF(D, transforms=1, bins=3))), bits()),
-    "Pyro's coupling as prior": lambda: Case(vae(over_normal(T.affine_coupling(D, [4]))), bits()),
-    "mixture of full normals": lambda: Case(vae(lambda e: pv.priors.FullNormalMixture(D, 3)), bits()),
-    "laplace prior": lambda: Case(vae(lambda e: pv.priors.Laplace(D)), bits()),
-    "student t prior": lambda: Case(vae(lambda e: pv.priors.StudentT(D)), bits()),
-    "exemplars": lambda: exemplars(),
     "exemplars, some": lambda: exemplars(num_sampled=4),
     "exemplars, path": lambda: exemplars(gradient=path),
     "exemplars, doubly": lambda: exemplars(gradient=doubly_reparameterised, objective=iwae, num_particles=3),
@@ -129,85 +112,32 @@ PRIORS: dict[str, Callable[[], Case]] = {
 # -------------------------------------------------------------------------------------------- likelihoods, posteriors
 
 
-def observing(likelihood: Any, x: Callable[[], Tensor]) -> Callable[[], Case]:
-    return lambda: Case(vae(likelihood=likelihood()), x())
-
-
-def with_holes(
-    observation: Callable[[nn.Module], nn.Module], options: dict[str, Any] | None = None, family: Any = None
-) -> Case:
-    """Normal columns of which values are missing, one row altogether."""
-    family = family or pv.families.normal
+def with_holes(family: Any = pv.families.normal, **options: Any) -> Case:
+    """Columns of real numbers of which values are missing, one row altogether."""
     net = pv.readings.Reading(pv.networks.MLP(2 * WIDTH, 5, 2 * D), pv.readings.ValuesAndMask())
     decoder = pv.Conditional(pv.networks.MLP(D, 5, pv.families.out_shape(family, (WIDTH,))), family)
     x = reals().masked_fill(torch.rand(N, WIDTH) < 0.4, torch.nan)
     x[2] = torch.nan
     encoder = pv.Conditional(net, pv.families.normal)
-    return Case(pv.VAE(pv.priors.StandardNormal(D), observation(decoder), encoder), x, options or {})
+    return Case(pv.VAE(pv.priors.StandardNormal(D), pv.Missing(decoder), encoder), x, options)
 
 
 def levels() -> Tensor:
     return torch.randint(8, (N, WIDTH)) / 7
 
 
-def inside() -> Tensor:
-    return torch.rand(N, WIDTH) * 0.9 + 0.05
-
-
-def table() -> Tensor:
-    return torch.cat([reals(2), counts()[:, :1], bits(1)], -1)
-
-
-def mixed() -> pv.families.Mixed:
-    return pv.families.Mixed([pv.families.normal, pv.families.normal, pv.families.Ordinal(5), pv.families.bernoulli])
-
-
-def dequantized(family: Any = pv.families.normal, noise: bool = False, **options: Any) -> Callable[[], Case]:
-    def make() -> Case:
-        q = conditional(WIDTH, pv.families.logit_normal, WIDTH) if noise else None
-        decoder = pv.Dequantized(conditional(D, family, WIDTH), num_levels=8, noise=q)
-        encoder = conditional(WIDTH, pv.families.normal, D)
-        return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, encoder), levels(), options)
-
-    return make
+def dequantized() -> Case:
+    noise = conditional(WIDTH, pv.families.logit_normal, WIDTH)
+    decoder = pv.Dequantized(conditional(D, pv.families.laplace, WIDTH), num_levels=8, noise=noise)
+    encoder = conditional(WIDTH, pv.families.normal, D)
+    return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, encoder), levels(), {"gradient": path})
 
 
 LIKELIHOODS: dict[str, Callable[[], Case]] = {
-    "normal": observing(pv.families.Normal, reals),
-    "fixed scale": observing(pv.families.FixedScaleNormal, reals),
-    "shared scale": observing(lambda: pv.families.SharedScaleNormal(shape=(WIDTH,)), reals),
-    "optimal scale": observing(lambda: pv.families.OptimalScaleNormal(shape=(WIDTH,)), reals),
-    "categorical": observing(lambda: pv.families.Categorical(5), counts),
-    "ordinal": observing(lambda: pv.families.Ordinal(5), counts),
-    "poisson": observing(pv.families.Poisson, counts),
-    "negative binomial": observing(pv.families.NegativeBinomial, counts),
-    "zero-inflated negative binomial": observing(pv.families.ZeroInflatedNegativeBinomial, counts),
-    "multinomial": observing(pv.families.Multinomial, counts),
-    "student t": observing(pv.families.StudentT, reals),
-    "laplace": observing(pv.families.Laplace, reals),
-    "log-normal": observing(pv.families.LogNormal, lambda: reals().exp()),
-    "gamma": observing(pv.families.Gamma, lambda: reals().exp()),
-    "beta": observing(pv.families.Beta, inside),
-    "logit-normal": observing(pv.families.LogitNormal, inside),
-    "continuous bernoulli": observing(pv.families.ContinuousBernoulli, lambda: torch.rand(N, WIDTH)),
-    "discretized logistic": observing(lambda: pv.families.DiscretizedLogistic(8), levels),
-    "discretized normal": observing(lambda: pv.families.DiscretizedNormal(8), levels),
-    "mixture of discretized logistics": observing(lambda: pv.families.DiscretizedLogisticMixture(2, 8), levels),
-    "categorical levels": observing(lambda: pv.families.CategoricalLevels(8, 3), levels),
-    "von Mises": observing(pv.families.VonMises, lambda: 3 * (2 * torch.rand(N, WIDTH) - 1)),
-    "mixed": observing(mixed, table),
-    "dequantized": dequantized(num_particles=3),
-    "dequantized, variational, path": dequantized(pv.families.laplace, noise=True, gradient=path),
-    "multivariate normal": lambda: Case(vae(likelihood=pv.families.full_normal), reals(), {"max_grad_norm": 1.0}),
-    "missing values": lambda: with_holes(pv.Missing, {"num_particles": 2}),
-    "missing values, doubly": lambda: with_holes(
-        pv.Missing, {"objective": iwae, "num_particles": 3, "gradient": doubly_reparameterised}
-    ),
+    "dequantized, variational, path": dequantized,
+    "missing values, doubly": lambda: with_holes(objective=iwae, num_particles=3, gradient=doubly_reparameterised),
     "mixed table, missing values": lambda: with_holes(
-        pv.Missing, family=pv.families.Mixed([pv.families.normal, *[pv.families.laplace] * (WIDTH - 1)])
-    ),
-    "mask model": lambda: with_holes(
-        lambda d: pv.MissingNotAtRandom(d, pv.SelfMasking(WIDTH, sign=1)), {"objective": iwae, "num_particles": 3}
+        pv.families.Mixed([pv.families.normal, *[pv.families.laplace] * (WIDTH - 1)])
     ),
     "drawn": lambda: Case(vae(), torch.rand(N, WIDTH), {"draw": torch.bernoulli}),
 }
@@ -237,8 +167,8 @@ def flow_guide(
     return make
 
 
-def amortised(layers: Callable[..., Any], num_layers: int = 1, **options: Any) -> Callable[[], Case]:
-    return flow_guide(lambda: layers(D, num_layers, context=3), context=3, **options)
+def amortised(layers: Callable[..., Any], **options: Any) -> Callable[[], Case]:
+    return flow_guide(lambda: layers(D, 1, context=3), context=3, **options)
 
 
 def autoregressive() -> Any:
@@ -246,37 +176,22 @@ def autoregressive() -> Any:
 
 
 POSTERIORS: dict[str, Callable[[], Case]] = {
-    "fixed scale posterior": latent(pv.families.FixedScaleNormal),
     "shared scale posterior": latent(pv.families.SharedScaleNormal),
     "student t posterior": latent(pv.families.StudentT),
     "log-normal posterior": latent(pv.families.LogNormal, pv.families.log_normal),
     "gamma posterior": latent(pv.families.Gamma, pv.families.gamma),
     "beta posterior": latent(pv.families.Beta, pv.families.beta),
-    "laplace posterior": latent(pv.families.Laplace),
-    "full covariance posterior": latent(pv.families.FullNormal),
-    "low-rank posterior": latent(lambda: pv.families.LowRankNormal(1)),
-    "mixture posterior": latent(lambda: pv.families.NormalMixture(3)),
     "mixture posterior, doubly": lambda: Case(
         vae(VAMP, posterior=pv.families.NormalMixture(2)),
         bits(),
         {"gradient": doubly_reparameterised, "objective": iwae, "num_particles": 3},
     ),
-    "enumerated categorical": latent(pv.families.OneHotCategorical, pv.families.OneHotCategorical()),
-    "relaxed categorical": latent(
-        lambda: pv.families.RelaxedOneHotCategorical(0.3), pv.families.RelaxedOneHotCategorical(0.5)
-    ),
-    "inverse autoregressive flow": amortised(pv.flows.inverse_autoregressive, 2),
     "inverse autoregressive flow, path": amortised(pv.flows.inverse_autoregressive, gradient=path),
     "masked autoregressive flow": amortised(pv.flows.masked_autoregressive),
-    "affine coupling": amortised(pv.flows.affine_coupling, 2),
     "affine coupling, path": amortised(pv.flows.affine_coupling, gradient=path),
-    "spline coupling": amortised(pv.flows.spline_coupling),
     "spline coupling, doubly": amortised(
         pv.flows.spline_coupling, gradient=doubly_reparameterised, objective=iwae, num_particles=2
     ),
-    "planar flow": amortised(pv.flows.planar),
-    "radial flow": amortised(pv.flows.radial),
-    "sylvester flow": amortised(pv.flows.sylvester),
     "two of Pyro's flows": flow_guide(
         autoregressive, lambda: T.affine_coupling(D, [4]), autoregressive, objective=iwae, num_particles=3
     ),
@@ -326,11 +241,11 @@ def tokens(*shape: int) -> Tensor:
     return torch.randint(3, (N, *(shape or (WIDTH,))))
 
 
-def text(net: Any = None, **options: Any) -> Case:
+def text(**options: Any) -> Case:
     """A VAE of tokens, its decoder autoregressive."""
     reader = nn.Embedding(3, 2)
     encoder = pv.readings.Reading(pv.networks.RecurrentEncoder((WIDTH, 2), 2 * D, width=5), reader)
-    net = net or pv.networks.RecurrentDecoder([(WIDTH, 2), D], 3 * WIDTH, width=5, word_dropout=0.3)
+    net = pv.networks.RecurrentDecoder([(WIDTH, 2), D], 3 * WIDTH, width=5, word_dropout=0.3)
     decoder = pv.Autoregressive(pv.readings.Reading(net, reader), pv.families.Categorical(3))
     program = pv.VAE(pv.priors.StandardNormal(D), decoder, pv.Conditional(encoder, pv.families.normal))
     return Case(program, tokens(), options)
@@ -344,13 +259,6 @@ def labelled() -> Case:
     decoder = pv.Conditional(reading(net([D, 2], 5, WIDTH), None, *readers), pv.families.bernoulli)
     prior = pv.Conditional(reading(net(2, 5, 2 * D), *readers), pv.families.normal)
     return Case(pv.VAE(prior, decoder, encoder), (bits(), tokens(1).squeeze(1), reals(2)))
-
-
-def residual_images() -> Case:
-    shape, sizes = (1, 5, 4), {"channels": (4, 8), "hidden": 5}
-    encoder = pv.Conditional(pv.networks.ResidualConvEncoder(shape, 2 * D, **sizes), pv.families.normal)
-    decoder = pv.Conditional(pv.networks.ResidualConvDecoder(D, shape, **sizes), pv.families.bernoulli)
-    return Case(pv.VAE(pv.priors.StandardNormal(D), decoder, encoder), bits(*shape))
 
 
 def wrapped() -> Case:
@@ -381,8 +289,6 @@ def frozen_norm() -> Case:
 
 
 NETWORKS: dict[str, Callable[[], Case]] = {
-    "gated": lambda: Case(vae(net=pv.networks.GatedMLP), bits()),
-    "convolutions": images,
     "convolutions, particles": lambda: images(objective=iwae, num_particles=2),
     "dropout": lambda: Case(vae(net=Dropping), bits()),
     "batch normalisation, frozen": frozen_norm,
@@ -392,12 +298,9 @@ NETWORKS: dict[str, Callable[[], Case]] = {
     "bfloat16": lambda: Case(vae(), bits(), {"precision": "bf16"}),
     "bfloat16, convolutions": lambda: images(precision="bf16"),
     "labels embedded, residual networks": labelled,
-    "residual convolutions": residual_images,
     "any module, particles": wrapped,
-    "text": text,
     "text, particles": lambda: text(objective=iwae, num_particles=3),
     "text, path": lambda: text(gradient=path),
-    "text, masked": lambda: text(pv.networks.MaskedMLP([(WIDTH, 2), D], 8, 3 * WIDTH)),
 }
 
 # --------------------------------------------------------------------------------------- objectives, gradients, guards
@@ -577,6 +480,31 @@ def stepped(optimizer: Any) -> Case:
     return case
 
 
+# ------------------------------------------------------------------------------------------------------- the board
+
+
+def of_triple(triple: tuple[str, str, str]) -> Case:
+    x, *given = combined.data(*triple[:2])
+    program = combined.program(*triple, x)
+    return Case(program, (x, *given) if given else x)
+
+
+def of_network(name: str) -> Case:
+    return Case(*combined.with_network(name))
+
+
+def reason(*parts: Part) -> str:
+    """Why one of the parts cannot be traced, if so."""
+    return next((part.eager for part in parts if part.eager), "")
+
+
+PLAIN_FIRST = sorted(combined.TRIPLES, key=lambda triple: triple[2] != "diagonal normal")
+ENTRIES: dict[str, tuple[Callable[[], Case], str]] = {  # every part of the board in one program at least
+    " - ".join(triple): (partial(of_triple, triple), reason(*combined.parts(triple)))
+    for triple in combined.covering(PLAIN_FIRST, lambda triple: set(enumerate(triple)))
+} | {name: (partial(of_network, name), reason(part)) for name, part in board.NETWORKS.items()}
+BOARD = {name: make for name, (make, eager) in ENTRIES.items() if not eager}
+
 STEPPED = {f"by {name}": partial(stepped, optimizer) for name, optimizer in OPTIMIZERS.items()}
 
 CASES: dict[str, Callable[[], Case]] = PRIORS | LIKELIHOODS | POSTERIORS | NETWORKS | OBJECTIVES | PROGRAMS | STEPPED
@@ -611,6 +539,7 @@ def clipped_adam(parameters: Any) -> Any:
 
 
 EAGER: dict[str, tuple[Callable[[], Case], str]] = {  # with the reason
+    **{name: entry for name, entry in ENTRIES.items() if name not in BOARD},
     "Pyro's spline coupling": (
         flow_guide(lambda: T.spline_coupling(D, hidden_dims=[4])),
         "selects by a tensor's values",

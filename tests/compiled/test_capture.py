@@ -28,9 +28,9 @@ from pyrovae.training.step import Step
 
 META = torch.device("meta")
 NOT_HERE = {
+    "student t posterior": "torch has no meta kernel of the gradient of a gamma sample",
     "gamma posterior": "torch has no meta kernel of the gradient of a gamma sample",
     "beta posterior": "torch has no meta kernel of a Dirichlet sample",
-    "sylvester flow": "Pyro's flow keeps constants on the CPU",
     "registering closures": "moved to the device meta, a module exchanges its parameters for others",
     "by Rprop": "the first step of this optimizer, which runs eagerly, looks at its rate",
     "repeated rows": "fit chooses its terms by values",

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CASES, EAGER, Case
+from cases import BOARD, CASES, EAGER, Case
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torchs_noise import TorchsNoise
@@ -24,6 +24,7 @@ from pyrovae.compiled.backends import Backend, Run, inductor, interpreted
 
 SGD = partial(torch.optim.SGD, lr=0.1)  # a change of the weights is then a gradient
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 7, "optimizer": SGD, "device": "cpu", "seed": 3}
+TRACED = CASES | BOARD
 HANDFUL = 0  # the seed of the cases that Inductor compiles in every test run; --inductor-all takes all
 
 
@@ -49,7 +50,7 @@ def everywhere(empty_store: None) -> None:
 
 def made(name: str) -> Case:
     torch.manual_seed(1)
-    return CASES[name]()
+    return TRACED[name]()
 
 
 def trained(case: Case, compile: bool) -> tuple[pv.Run, list[Tensor]]:
@@ -78,7 +79,7 @@ def compiled_as_eager(name: str, backend: Backend, monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", TRACED)
 def test_a_run_by_graphs_is_the_run_by_functions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And each graph looks at no value, and has no shape that depends on one."""
     seen = Seen(interpreted)
@@ -100,8 +101,8 @@ def looks(node: Node) -> bool:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "inductor_case" in metafunc.fixturenames:
         every = metafunc.config.getoption("--inductor-all")
-        handful = ["by Adam", *random.Random(HANDFUL).sample(list(CASES), 2)]  # the usual step, and others
-        metafunc.parametrize("inductor_case", CASES if every else handful)
+        handful = ["by Adam", *random.Random(HANDFUL).sample(list(TRACED), 2)]  # the usual step, and others
+        metafunc.parametrize("inductor_case", TRACED if every else handful)
 
 
 @pytest.mark.skipif(not has_compiler(), reason="Inductor needs a C++ compiler, and there is none")
