@@ -107,6 +107,7 @@ def check_values(reader: nn.Module, x: Tensor, name: str = "a parent") -> None:
     support = takes(reader)
     if support is None:
         return
+    _check_looked_up(reader, x)
     inside = support.check(x.long() if x.dtype == torch.bool else x)
     if not inside.all():
         raise PyrovaeError(
@@ -125,13 +126,22 @@ def as_read(reader: nn.Module, parent: Tree) -> Tree:
     return reader(parent.long() if isinstance(reader, nn.Embedding) else parent)
 
 
-def check_looked_up(reader: nn.Module, parent: Tree) -> None:
-    """Raises PyrovaeError for an embedding of real numbers: of one-hot vectors it would look up each 0 and 1."""
-    if isinstance(reader, nn.Embedding) and torch.is_tensor(parent) and parent.is_floating_point():
+def _check_looked_up(reader: nn.Module, parent: Tensor) -> None:
+    """Refuses one-hot vectors before an embedding, which would look up each 0 and 1.
+
+    Tokens and labels may be whole numbers in floating-point, as families give and score them.
+    """
+    if not (isinstance(reader, nn.Embedding) and parent.is_floating_point() and parent.dim() > 1):
+        return
+    if parent.shape[-1] == reader.num_embeddings and _one_hot(parent):
         raise PyrovaeError(
-            f"an Embedding looks up whole numbers and got {parent.dtype} of shape {tuple(parent.shape)}: give labels "
-            "as such, data.conditional(one_hot=False) or y.long(), or read one-hot vectors without a reader"
+            f"an Embedding looks up whole numbers and got what looks like one-hot vectors, {tuple(parent.shape)}: give "
+            "labels as such, data.conditional(one_hot=False) or y.long(), or read one-hot vectors without a reader"
         )
+
+
+def _one_hot(x: Tensor) -> bool:
+    return bool((((x == 0) | (x == 1)).all() & (x.sum(-1) == 1).all()).item())
 
 
 def _words(support: Any) -> str:

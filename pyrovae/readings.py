@@ -18,7 +18,7 @@ from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.networks import Shape
 from pyrovae.observed_values import ValuesAndMask
-from pyrovae.readers import Exp, Ignore, LogCounts, OneHot, Reader, Scaled, Standardized, as_read, check_looked_up
+from pyrovae.readers import Exp, Ignore, LogCounts, OneHot, Reader, Scaled, Standardized, as_read
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
 
@@ -61,8 +61,6 @@ class Reading(Recorded, nn.Module):
                 f"there are {len(self.readers)} readers and {len(parents)} parents: pass every conditioning variable "
                 "(given)"
             )
-        for reader, parent in zip(self.readers, parents, strict=False):
-            check_looked_up(reader, parent)
         read = [as_read(reader, parent) for reader, parent in zip(self.readers, parents, strict=False)]
         return trees.leaves([*read, *parents[len(read) :]])
 

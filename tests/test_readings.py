@@ -93,7 +93,7 @@ def test_what_a_reading_forwards() -> None:
         (
             nn.Embedding(3, 2),
             torch.eye(3),
-            r"an Embedding looks up whole numbers and got torch\.float32.*one_hot=False",
+            r"an Embedding looks up whole numbers and got what looks like one-hot vectors.*one_hot=False",
         ),
         (Scaled(256), torch.tensor([0, 256]), r"holds 256, and Scaled reads values 0 \.\. 255"),
     ],
