@@ -324,13 +324,13 @@ def standard(**options: Any) -> Callable[[], Case]:
 
 
 OBJECTIVES: dict[str, Callable[[], Case]] = {
-    "elbo, particles": trained(num_particles=3),
-    "elbo, beta": trained(**BETA),
+    "elbo, particles": standard(num_particles=3),
+    "elbo, beta": standard(**BETA),
     "closed form": standard(objective=closed),
     "closed form, beta": standard(objective=closed, num_particles=2, **BETA),
-    "iwae": trained(objective=iwae, num_particles=3),
-    "iwae, beta": trained(objective=iwae, num_particles=3, **BETA),
-    "own objective": trained(objective=own_objective, num_particles=3, schedules={"power": pv.schedules.Warmup(4.0)}),
+    "iwae": standard(objective=iwae, num_particles=3),
+    "iwae, beta": standard(objective=iwae, num_particles=3, **BETA),
+    "own objective": standard(objective=own_objective, num_particles=3, schedules={"power": pv.schedules.Warmup(4.0)}),
     "path": trained(gradient=path),
     "path, particles": trained(gradient=path, num_particles=3, **BETA),
     "doubly, elbo": trained(gradient=doubly_reparameterised),
