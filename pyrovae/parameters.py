@@ -222,16 +222,11 @@ def forget(program: Any) -> None:
     What they hold of their last batch would keep its graph alive, and forbid a deepcopy.
     """
     parts = program.modules() if isinstance(program, nn.Module) else [program]
-    for flow in (flow for part in parts if isinstance(part, Transform) for flow in _composed_of(part)):
+    for flow in (part for part in parts if isinstance(part, Transform)):
         for name in CACHES.keys() & vars(flow).keys():
             setattr(flow, name, CACHES[name])
-
-
-def _composed_of(transform: Transform) -> Iterator[Transform]:
-    """A transform, and those inside of it."""
-    yield transform
-    for part in within(transform):
-        yield from _composed_of(part)
+        for inner in within(flow):
+            forget(inner)
 
 
 def within(transform: Transform) -> list[Transform]:

@@ -53,6 +53,21 @@ class Scaled(Reader):
         return x / self.top
 
 
+class Standardized(Reader):
+    """(x - loc) / scale, both of x's event shape and not trained: columns in units of their own."""
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("loc", loc.clone())
+        self.register_buffer("scale", scale.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.loc) / self.scale
+
+
 class LogCounts(Reader):
     """log(1 + x) of counts x of any dtype, a few of which may be large; what is negative counts as 0."""
 
@@ -108,6 +123,15 @@ def as_read(reader: nn.Module, parent: Tree) -> Tree:
     if Distribution._validate_args:  # as of distributions, so never inside a traced step
         check_values(reader, parent)
     return reader(parent.long() if isinstance(reader, nn.Embedding) else parent)
+
+
+def check_looked_up(reader: nn.Module, parent: Tree) -> None:
+    """Raises PyrovaeError for an embedding of real numbers: of one-hot vectors it would look up each 0 and 1."""
+    if isinstance(reader, nn.Embedding) and torch.is_tensor(parent) and parent.is_floating_point():
+        raise PyrovaeError(
+            f"an Embedding looks up whole numbers and got {parent.dtype} of shape {tuple(parent.shape)}: give labels "
+            "as such, data.conditional(one_hot=False) or y.long(), or read one-hot vectors without a reader"
+        )
 
 
 def _words(support: Any) -> str:

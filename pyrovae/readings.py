@@ -18,11 +18,12 @@ from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.networks import Shape
 from pyrovae.observed_values import ValuesAndMask
-from pyrovae.readers import Exp, Ignore, LogCounts, OneHot, Reader, Scaled, as_read
+from pyrovae.readers import Exp, Ignore, LogCounts, OneHot, Reader, Scaled, Standardized, as_read, check_looked_up
 from pyrovae.recorded import Recorded
 from pyrovae.trees import Tree
 
-__all__ = ["Exp", "Ignore", "LogCounts", "OneHot", "Reader", "Reading", "Scaled", "ValuesAndMask", "shapes_read"]
+__all__ = ["Exp", "Ignore", "LogCounts", "OneHot", "Reader", "Reading", "Scaled", "Standardized", "ValuesAndMask",
+           "shapes_read"]  # fmt: skip
 
 
 class Reading(Recorded, nn.Module):
@@ -60,6 +61,8 @@ class Reading(Recorded, nn.Module):
                 f"there are {len(self.readers)} readers and {len(parents)} parents: pass every conditioning variable "
                 "(given)"
             )
+        for reader, parent in zip(self.readers, parents, strict=False):
+            check_looked_up(reader, parent)
         read = [as_read(reader, parent) for reader, parent in zip(self.readers, parents, strict=False)]
         return trees.leaves([*read, *parents[len(read) :]])
 

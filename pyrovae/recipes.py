@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from pyrovae.conditional import Conditional
 from pyrovae.data import Data
 from pyrovae.errors import PyrovaeError
 from pyrovae.families import Family
+from pyrovae.nearest import nearest
+from pyrovae.observations.base import Observation
 from pyrovae.programs import VAE
 
 Observing = Callable[[nn.Module], nn.Module]
@@ -136,6 +138,8 @@ class Dense(Recipe):
 
     def __call__(self, data: Data) -> VAE:
         shapes = _Shapes(data, self.latent, self.likelihood, self.posterior, self.readers, self.observation)
+        if any(self.network is kind for pair in _CONVOLUTIONAL.values() for kind in pair):
+            raise PyrovaeError(f"{self.network.__name__} is no dense network: pyrovae.conv_vae has such")
         encoder = self.network(shapes.encoder_in, *self.hidden, shapes.encoder_out)
         decoder = self.network(shapes.decoder_in, *reversed(self.hidden), shapes.decoder_out)
         return shapes.program(self.prior, encoder, decoder)
@@ -242,6 +246,7 @@ def vae(data: Data, **options: Any) -> VAE:
         >>> vae = pv.vae(data, latent=8)
         >>> swapped = pv.vae(data, latent=8, prior=pv.recipes.Vamp(100))
     """
+    _check_options(Dense, options)
     return Dense(**options)(data)
 
 
@@ -253,6 +258,7 @@ def conv_vae(data: Data, **options: Any) -> VAE:
         options: those of ``Convolutional``: latent, channels, hidden, prior, likelihood, posterior, observation,
             readers, blocks.
     """
+    _check_options(Convolutional, options)
     return Convolutional(**options)(data)
 
 
@@ -263,7 +269,21 @@ def text_vae(data: Data, **options: Any) -> VAE:
         data: as for ``vae``.
         options: those of ``Recurrent``: latent, width, embedding, word_dropout, prior, posterior, readers.
     """
+    _check_options(Recurrent, options)
     return Recurrent(**options)(data)
+
+
+def _check_options(recipe: type[Recipe], options: dict[str, Any]) -> None:
+    known = [field.name for field in fields(recipe)]  # type: ignore[arg-type]
+    for name in options:
+        if name not in known:
+            hint = nearest(name, known) or f"; there are {', '.join(known)}"
+            raise PyrovaeError(f"{name} is no option of {recipe.__name__}{hint}")
+
+
+def _check_made(slot: str, part: Any) -> None:
+    if isinstance(part, type):
+        raise PyrovaeError(f"the {slot} is a class: make one, {part.__name__}(...)")
 
 
 class _Shapes:
@@ -291,6 +311,8 @@ class _Shapes:
                 f"values of {data.name} are missing: say observation={missing} (recipes.Dense, "
                 "recipes.Convolutional), or impute them"
             )
+        _check_made("likelihood", likelihood)
+        _check_made("posterior", posterior)
         self.observation = observation
         self.data, self.latent, self.readers = data, latent, readers
         self.reader = reader or _usual_reader(data)
@@ -306,16 +328,21 @@ class _Shapes:
 
     def program(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: networks.Network) -> VAE:
         """The networks made to parts and put together, the decoder starting at the training mean."""
-        if isinstance(self.likelihood, Family):  # a plain function does not say where to start
-            decoder.start_at(self.likelihood.params_at(self.data.mean))
         described = Conditional(_reading(decoder, self.latent_reader, *self.readers), self.likelihood)
-        return self.assembled(prior, encoder, self.observation(described) if self.observation else described)
+        observed = self.observation(described) if self.observation else described
+        if isinstance(self.likelihood, Family):  # a plain function does not say where to start
+            mean = observed.described(self.data.mean) if isinstance(observed, Observation) else self.data.mean
+            decoder.start_at(self.likelihood.params_at(mean))
+        return self.assembled(prior, encoder, observed)
 
     def assembled(self, prior: nn.Module | PriorRecipe | None, encoder: nn.Module, decoder: nn.Module) -> VAE:
         """The program of a decoder and an encoder's network."""
         posterior = Conditional(_reading(encoder, self.reader, *self.readers), self.posterior)
         if prior is None:
             prior = priors.StandardNormal(self.latent)
+        _check_made("prior", prior)
+        if isinstance(prior, Family):
+            raise PyrovaeError("the prior is a family, which wants parameters: pyrovae.priors.Learned(family, latent)")
         made = prior if isinstance(prior, nn.Module) else prior(posterior, self.data, self.latent)
         return VAE(made, decoder, posterior)
 
@@ -336,6 +363,9 @@ def _usual_reader(data: Data) -> nn.Module | None:
 def _reader_of_values(data: Data) -> nn.Module | None:
     if data.num_levels:
         return readings.OneHot(data.num_levels)
+    if data.kind == "table" and data.standardization is None:
+        spread = (data.train.x - data.mean).square().nanmean(0).nan_to_num(0.0).sqrt()
+        return readings.Standardized(data.mean, torch.where(spread > 1e-6 * data.mean.abs(), spread, 1.0))
     return readings.LogCounts() if data.kind == "counts" else None
 
 

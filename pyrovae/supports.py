@@ -84,7 +84,14 @@ def outside(name: str, x: Tensor, support: Any) -> str | None:
     if inside:
         return None
     remedy = MISSING if x.isnan().any() else getattr(element, "remedy", None) or _remedy(x)
-    return f"{name} lies outside the likelihood's support ({element}): {remedy}"
+    return f"{name} lies outside the likelihood's support ({_words(element)}): {remedy}"
+
+
+def _words(element: Any) -> str:
+    """A support; by its name where each element of x has bounds of its own."""
+    bounds = [getattr(element, side, None) for side in ("lower_bound", "upper_bound")]
+    many = any(torch.is_tensor(bound) and bound.numel() > 1 for bound in bounds)
+    return type(element).__name__.strip("_") if many else str(element)
 
 
 def _unmarked(x: Tensor, sentinel: int | None) -> str:

@@ -582,7 +582,7 @@ def test_the_digits_of_large_logits_of_one_hots() -> None:
 
 def test_draws_at_a_low_temperature_lie_on_the_simplex() -> None:
     torch.manual_seed(0)
-    p = F.RelaxedOneHotCategorical(0.1)(1000 + 0.1 * torch.randn(2000, 5))
+    p = F.RelaxedOneHotCategorical(1e-4)(torch.zeros(50_000, 5))
     z = p.sample()
     assert p.support.check(z).all() and p.log_prob(z).isfinite().all()
 

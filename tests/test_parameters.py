@@ -381,6 +381,16 @@ def test_used_flows_copy_once_forgotten(flow: nn.Module) -> None:
     dist.TransformedDistribution(base, [flow]).rsample()  # still works
 
 
+def test_what_is_the_users_is_left_alone() -> None:
+    """Names that begin as a cache's do, and a flag that is called as a method of ours."""
+    flow = T.affine_coupling(D, hidden_dims=[4])
+    flow._cache_dir, flow.settled = "here", True
+    forget(flow)
+    assert flow._cache_dir == "here"
+    with frozen(flow):
+        assert not flow.training
+
+
 class FlowGuide(Silent):
     """Its posterior is a flow."""
 

@@ -61,7 +61,7 @@ def test_the_low_rank_normal_is_scipys(double: None) -> None:
     torch.manual_seed(0)
     params = random_params(families.LowRankNormal(2), 4)
     loc, raw_scale, factor = params.split([4, 4, 8])
-    scale, factor = families.positive(raw_scale).diag(), 30 * torch.tanh(factor.reshape(4, 2) / 30)
+    scale, factor = families.positive(raw_scale).diag(), 30 * torch.tanh(factor.reshape(4, 2) / 300)
     covariance = scale @ (torch.eye(4) + factor @ factor.T) @ scale
     x = torch.randn(4)
     exact = stats.multivariate_normal(loc.numpy(), covariance.numpy()).logpdf(x.numpy())
@@ -229,14 +229,14 @@ def full_scales(tril: Tensor) -> Tensor:
     """The numbers of a Cholesky factor diag(s) (I + B)."""
     scale = tril.diagonal()
     below = (tril / scale[:, None])[*torch.tril_indices(*tril.shape, -1)]
-    return torch.cat([raw(scale), 30 * torch.atanh(below / 30)])
+    return torch.cat([raw(scale), 300 * torch.atanh(below / 30)])
 
 
 def low_rank_params(V: Tensor) -> Tensor:
     """Of a normal of rank one: u u^T / (1 + u^2) off the diagonal is the correlation where |u_1| = |u_2|."""
     correlation = V[0, 1] / (V[0, 0] * V[1, 1]).sqrt()
     u = (correlation.abs() / (1 - correlation.abs())).sqrt() * torch.stack([torch.ones(()), correlation.sign()])
-    return torch.cat([raw((V.diagonal() / (1 + u.square())).sqrt()), 30 * torch.atanh(u / 30)])
+    return torch.cat([raw((V.diagonal() / (1 + u.square())).sqrt()), 300 * torch.atanh(u / 30)])
 
 
 @pytest.mark.parametrize(

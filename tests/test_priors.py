@@ -152,7 +152,7 @@ def test_weights_of_one_datum_are_those_of_all() -> None:
 def test_holes_in_pseudo_inputs_stay_holes() -> None:
     x = torch.randn(8, WIDTH)
     x[0, 1] = x[2, 3] = math.nan
-    net = pv.readings.Reading(pv.networks.MLP([WIDTH, WIDTH], 2 * LATENT), pv.readings.ValuesAndMask())
+    net = pv.readings.Reading(pv.networks.MLP(2 * WIDTH, 2 * LATENT), pv.readings.ValuesAndMask())
     encoder = pv.Conditional(net, families.normal)
     decoder = pv.Missing(pv.Conditional(pv.networks.MLP(LATENT, 2 * WIDTH), families.normal))
     prior = priors.VampPrior(encoder, x[:4])

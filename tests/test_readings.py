@@ -90,6 +90,11 @@ def test_what_a_reading_forwards() -> None:
         (OneHot(3), torch.tensor([0, 3]), r"holds 3, and OneHot reads values 0 \.\. 2: labels outside the classes"),
         (OneHot(3), torch.tensor([0.5, 1.0]), "holds 0.5, and OneHot"),
         (nn.Embedding(3, 2), torch.tensor([0, -1]), r"holds -1, and Embedding reads values 0 \.\. 2"),
+        (
+            nn.Embedding(3, 2),
+            torch.eye(3),
+            r"an Embedding looks up whole numbers and got torch\.float32.*one_hot=False",
+        ),
         (Scaled(256), torch.tensor([0, 256]), r"holds 256, and Scaled reads values 0 \.\. 255"),
     ],
 )

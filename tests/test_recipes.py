@@ -59,6 +59,34 @@ def test_the_label_matters_where_it_is_given(name: str) -> None:
 
 
 @each_recipe
+def test_labels_may_be_embedded(name: str) -> None:
+    split, readers = data().conditional(one_hot=False), (nn.Embedding(10, 8),)
+    program = made(name, split, readers=readers)
+    assert pv.encode(program, split.test.x[:4], split.test.given[0][:4]).event_shape == (3,)
+    with pytest.raises(pv.PyrovaeError, match=r"data\.conditional\(one_hot=False\)"):
+        made(name, data().conditional(), readers=readers)
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_the_encoder_reads_a_table_in_any_units_alike(holes: bool, tmp_path: Any) -> None:
+    def of(table: pv.data.Data) -> pv.VAE:
+        torch.manual_seed(0)
+        program = pv.vae(table, latent=3, hidden=(5,), observation=pv.Missing if holes else None)
+        pv.save(program, tmp_path / "program.safetensors")
+        return pv.load(tmp_path / "program.safetensors")
+
+    x = torch.randn(60, 4).mul(torch.tensor([1.0, 1e-3, 1e4, 0.0])).add(torch.tensor([0.0, 1.0, 5e4, 3.0]))
+    x[::7, 0] = torch.nan if holes else 0.0
+    parts = [pv.data.Split(part) for part in (x, x[:5], x[5:9])]
+    table = pv.data.Data("own", *parts, binarization="none", seed=0, fingerprint="", kind="table", missing=holes)
+    units = torch.tensor([2.0, 1e3, 1e-3, 1.0])
+    other = dataclasses.replace(table, train=pv.data.Split(x * units))
+    found = [pv.encode(of(table), x[:5]), pv.encode(of(other), x[:5] * units)]
+    torch.testing.assert_close(found[0].mean, found[1].mean, atol=1e-3, rtol=1e-3)
+    assert found[0].mean.abs().max() < 10
+
+
+@each_recipe
 def test_grey_values_get_a_normal(name: str) -> None:
     program = made(name, data("none"))
     assert isinstance(program.decoder.family, families.SharedScaleNormal)
@@ -70,6 +98,19 @@ def test_the_scale_of_grey_values_starts_at_their_spread(name: str) -> None:
     x = data("none").train.x.double().numpy()
     scale = made(name, data("none")).decoder(torch.zeros(3)).base_dist.scale
     assert scale.flatten()[0].item() == pytest.approx((x - x.mean(0)).std(), rel=1e-4)
+
+
+def test_under_levels_a_density_starts_at_the_mean_of_their_cells() -> None:
+    """Not at an end of the interval, where pixels that are always 0 would take it: the cells have a width."""
+    grey, observation = data("none"), functools.partial(pv.Dequantized, num_levels=17)
+    program = made("dense", grey, likelihood=families.continuous_bernoulli, observation=observation)
+    bias = program.decoder.decoder.net.output.bias
+    program.decoder.decoder.net.output.weight.data.zero_()
+    expected = (16 * grey.mean + 0.5) / 17
+    torch.testing.assert_close(program.decoder(torch.zeros(3)).mean, expected.clamp(0.02, 0.98), atol=1e-5, rtol=0)
+    assert bias.abs().max() <= 50.1
+    terms = pv.log_terms(program, grey.train.x[:50])
+    assert (terms.log_px_z / 64).mean() > -math.log(17)  # better than uniform
 
 
 @each_recipe
@@ -332,3 +373,27 @@ def test_other_observations_of_recipes() -> None:
     holes = pv.data.hide(data, 0.3)
     with pytest.raises(pv.PyrovaeError, match=r"functools\.partial\(pyrovae\.Missing, sentinel=-1\)"):
         pv.fit(pv.vae(holes, latent=2, hidden=(8,), observation=pv.Missing), holes, device="cpu")
+
+
+MISTAKEN: dict[str, tuple[Any, str]] = {
+    "a slip of the pen": (
+        {"likelyhood": families.bernoulli},
+        "is no option of Dense; did you mean likelihood",
+    ),
+    "no option": ({"channels": (3,)}, "channels is no option of Dense; there are latent, hidden, prior"),
+    "a prior's class": ({"prior": priors.StandardNormal}, r"prior is a class: make one, StandardNormal\(\.\.\.\)"),
+    "a family as prior": ({"prior": families.laplace}, r"pyrovae\.priors\.Learned\(family, latent\)"),
+    "a posterior's class": (
+        {"posterior": families.FullNormal},
+        r"is a class: make one, FullNormal\(\.\.\.\)",
+    ),
+    "a likelihood's class": ({"likelihood": families.Normal}, r"likelihood is a class: make one, Normal\(\.\.\.\)"),
+    "convolutions": ({"network": networks.ConvEncoder}, "ConvEncoder is no dense network.*pyrovae.conv_vae"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKEN)
+def test_what_was_meant(what: str) -> None:
+    options, message = MISTAKEN[what]
+    with pytest.raises(pv.PyrovaeError, match=message):
+        pv.vae(data(), **options)

@@ -79,3 +79,8 @@ class Own(constraints.Constraint):
 )
 def test_what_is_not_known(support: Any) -> None:
     assert place(support) is None
+
+
+def test_bounds_of_many_elements_are_not_printed() -> None:
+    text = supports.outside("x", torch.full((2, 99), 2.0), constraints.interval(torch.zeros(99), torch.arange(99.0)))
+    assert text is not None and "the likelihood's support (Interval)" in text and "tensor" not in text

@@ -21,9 +21,9 @@ from pyrovae import report
 DATA = ("mnist", "fashion_mnist")
 LATENT, HIDDEN = 40, (300, 300)
 CONTEXT = 100  # numbers from the encoder that condition the flows
-EPOCHS, BATCH, RATE = 10, 256, 3e-3
+EPOCHS, BATCH, RATE = 10, 256, 1e-3
 WARMUP = 3  # epochs in which the KL's weight rises to 1
-TEST, PARTICLES = 2000, 1000
+TEST, PARTICLES = 1000, 1000
 SEED = 0
 COMMAND = "OMP_NUM_THREADS=1 python experiments/posteriors/posteriors.py"
 
@@ -35,7 +35,6 @@ def flow(make, **options):
 
 POSTERIORS = {
     "diagonal normal": lambda: pv.families.normal,
-    "low rank, 5": lambda: pv.families.LowRankNormal(5),
     "full covariance": lambda: pv.families.full_normal,
     "inverse autoregressive": lambda: flow(pv.flows.inverse_autoregressive, num_layers=2, hidden=(200,)),
     "affine coupling": lambda: flow(pv.flows.affine_coupling, num_layers=4, hidden=(100,)),

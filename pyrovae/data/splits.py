@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.distributions import constraints
-from torch.nn.functional import one_hot
+from torch.nn.functional import one_hot as as_one_hot
 
 from pyrovae.data.binarization import check_binarization
 from pyrovae.data.standardization import Standardization
@@ -183,23 +183,29 @@ class Data:
         bits = (torch.rand_like(x) < x).to(x.dtype)
         return torch.where(x.isnan(), x, bits) if self.missing else bits
 
-    def conditional(self) -> "Data":
-        """The same data for a conditional program: the label, one-hot (N, num_classes), is given in every split.
+    def conditional(self, *, one_hot: bool = True) -> "Data":
+        """The same data for a conditional program: the label is given in every split.
+
+        Args:
+            one_hot: as vectors (N, num_classes); else as whole numbers (N,), for a reader ``torch.nn.Embedding``.
 
         Raises:
             PyrovaeError: the data have no labels.
         """
-        splits = {key: split._replace(given=(self._one_hot(split),)) for key, split in self.splits.items()}
+        given = {key: (self._given(split, one_hot=one_hot),) for key, split in self.splits.items()}
+        splits = {key: split._replace(given=given[key]) for key, split in self.splits.items()}
         return dataclasses.replace(self, **splits)  # type: ignore[arg-type]
 
-    def _one_hot(self, split: Split) -> Tensor:
+    def _given(self, split: Split, *, one_hot: bool) -> Tensor:
         if split.labels is None:
             raise PyrovaeError(
                 f"{self.name} has no labels, so there is nothing to condition on: name a column (label=...), put the "
                 "images of each class into a folder of its own, or leave out conditional()"
             )
+        if not one_hot:
+            return split.labels
         dtype = split.x.dtype if split.x.is_floating_point() else torch.float32
-        return one_hot(split.labels, self.num_classes).to(dtype)
+        return as_one_hot(split.labels, self.num_classes).to(dtype)
 
     def describe(self) -> dict[str, Any]:
         """What a result says of its data, as JSON types."""

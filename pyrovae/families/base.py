@@ -41,7 +41,8 @@ def inverse_softplus(value: Tensor) -> Tensor:
 
 def inverse_positive(scale: float) -> float:
     """The raw number of a scale: ``positive(inverse_positive(s)) = s`` for s > 1e-4."""
-    return math.log(math.expm1(scale - MIN_SCALE))
+    value = scale - MIN_SCALE
+    return value + math.log(-math.expm1(-value))
 
 
 def num_params(family: Callable[..., TorchDistribution]) -> int:

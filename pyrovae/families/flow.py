@@ -34,7 +34,7 @@ class Flow(VectorFamily):
         torch.Size([2])
     """
 
-    def __init__(self, family: Callable[..., TorchDistribution], transforms: Any, *, context: int = 0) -> None:
+    def __init__(self, family: Family | Callable[..., TorchDistribution], transforms: Any, *, context: int = 0) -> None:
         super().__init__()
         self.family, self.context = family, context
         self.transforms = Transforms(transforms)

@@ -15,6 +15,7 @@ from pyrovae.families.base import VectorFamily, inverse_positive, location, posi
 from pyrovae.pathwise import PathwiseNormalMixture
 
 LARGEST = 30.0
+SLOW = 0.1  # an untrained network's D (D - 1) / 2 numbers, or D R, would else drown s in correlated noise
 
 
 def triangular(raw_diagonal: Tensor, below: Tensor) -> Tensor:
@@ -36,8 +37,8 @@ class FullNormal(VectorFamily):
     """Normal(loc, L L^T) with a full covariance: D + D (D + 1) / 2 numbers, log p in nats.
 
     L = diag(s) (I + B) is the Cholesky factor: D locations, D raw numbers whose softplus is s, its diagonal, and those
-    of B, strictly lower triangular. In units of s no element exceeds 30, B = 30 tanh(raw / 30), like U in
-    ``LowRankNormal``.
+    of B, strictly lower triangular. In units of s no element exceeds 30, B = 30 tanh(raw / 300), so that
+    training starts close to a diagonal covariance.
 
     Example:
         >>> import torch, pyrovae as pv
@@ -49,7 +50,7 @@ class FullNormal(VectorFamily):
     def forward(self, params: Tensor) -> TorchDistribution:
         width = (math.isqrt(9 + 8 * params.shape[-1]) - 3) // 2
         loc, raw, below = params.split([width, width, width * (width - 1) // 2], -1)
-        scale, strict = positive(raw), LARGEST * torch.tanh(below / LARGEST)
+        scale, strict = positive(raw), LARGEST * torch.tanh(SLOW * below / LARGEST)
         unit = with_diagonal(torch.ones_like(scale), strict)
         return dist.MultivariateNormal(location(loc), scale_tril=scale.unsqueeze(-1) * unit)
 
@@ -66,7 +67,7 @@ class FullNormal(VectorFamily):
 class LowRankNormal(VectorFamily):
     """Normal(loc, diag(s) (I + U U^T) diag(s)) with U of ``rank`` columns: D (rank + 2) numbers, log p in nats.
 
-    In units of the scales s no element of U exceeds 30, U = 30 tanh(raw / 30), so that I + U^T U can be factorised in
+    In units of the scales s no element of U exceeds 30, U = 30 tanh(raw / 300), so that I + U^T U can be factorised in
     float32 whatever a network gives. Rezende, Mohamed & Wierstra 2014, section 4.3, with more than one direction.
 
     Args:
@@ -82,7 +83,8 @@ class LowRankNormal(VectorFamily):
     def forward(self, params: Tensor) -> TorchDistribution:
         width = params.shape[-1] // (self.rank + 2)
         loc, raw_scale, raw = params.split([width, width, width * self.rank], -1)
-        scale, factor = positive(raw_scale), LARGEST * torch.tanh(raw.unflatten(-1, (width, self.rank)) / LARGEST)
+        raw = raw.unflatten(-1, (width, self.rank))
+        scale, factor = positive(raw_scale), LARGEST * torch.tanh(SLOW * raw / LARGEST)
         return dist.LowRankMultivariateNormal(location(loc), scale.unsqueeze(-1) * factor, scale.square())
 
     def out_shape(self, event_shape: Sequence[int]) -> Size:
@@ -90,8 +92,8 @@ class LowRankNormal(VectorFamily):
         return Size((width * (self.rank + 2),))
 
     def params_at(self, mean: Tensor) -> Tensor:
-        """The mean, scales of 1 and a small random U: at U = 0 its gradient is zero."""
-        factor = 0.1 * torch.randn(len(mean) * self.rank).to(mean)
+        """The mean, scales of 1 and a small random U, SLOW of a unit: at U = 0 its gradient is zero."""
+        factor = torch.randn(len(mean) * self.rank).to(mean)
         return torch.cat([mean, torch.full_like(mean, inverse_positive(1.0)), factor])
 
 

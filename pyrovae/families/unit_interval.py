@@ -14,7 +14,7 @@ from pyrovae.families.base import Family, concentration, inverse_softplus, posit
 from pyrovae.families.special import log_prob_in_float64, log_sinhc, solved
 from pyrovae.families.supports import open_unit_interval
 
-INSIDE = 1e-3  # of the interval: a mean to start at
+INSIDE = 0.02  # of the interval, a mean to start at: the logits grow as one over the distance from an end
 # Of a logit-normal. Near 1 a float32 is known to 6e-8 only: beyond a logit of 15 nothing is left of a draw's logit,
 # and at one of 8 it is known to 1e-4, a tenth of the least scale.
 FARTHEST, END, LEAST_SCALE, DEVIATIONS = 8.0, 15.0, 1e-3, 5.0

@@ -40,6 +40,10 @@ class Observation(Recorded, nn.Module):
         """See ``pyrovae.Conditional.example``."""
         return example(self.decoder)
 
+    def described(self, mean: Tensor) -> Tensor:
+        """The mean of what the decoder describes, where ``mean`` is that of x: where a decoder should start."""
+        return self.decoder.described(mean) if isinstance(self.decoder, Observation) else mean
+
     def observe(self, name: str, likelihood: Any, x: Tree) -> Tree:
         """The sites of x, inside the data plate of the model; ``x`` is None where it is drawn. Returns x."""
         raise TypeError(f"{type(self).__name__} must define observe(name, likelihood, x)")

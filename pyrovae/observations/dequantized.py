@@ -58,6 +58,10 @@ class Dequantized(Observation):
         super().__init__(decoder)
         self.num_levels, self.noise = num_levels, noise
 
+    def described(self, mean: Tensor) -> Tensor:
+        """The mean of (k + u) / L."""
+        return super().described(((self.num_levels - 1) * mean + 0.5) / self.num_levels)
+
     def observe(self, name: str, likelihood: Any, x: Tree) -> Tree:
         _check_density(likelihood)
         noise = auxiliary(f"{name}.noise", self._uniform(likelihood.event_shape))

@@ -67,7 +67,7 @@ class Learned(Conditional):
         torch.Size([3])
     """
 
-    def __init__(self, family: Callable[..., TorchDistribution], latent: int) -> None:
+    def __init__(self, family: Family | Callable[..., TorchDistribution], latent: int) -> None:
         check_latent(latent)
         net = Constant(out_shape(family, (latent,)))
         if isinstance(family, Family):

@@ -11,6 +11,7 @@ from pyrovae import supports
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.families.supports import angles
+from pyrovae.flows.jacobians import check_log_determinants
 from pyrovae.networks import Network
 from pyrovae.observations.base import Observation, example
 from pyrovae.parameters import evaluating
@@ -27,6 +28,8 @@ def check_parts(prior: nn.Module, decoder: nn.Module, encoder: nn.Module) -> Non
         p, q, likelihood = example(prior), example(encoder), example(decoder)
         _check_scores("prior", p)
         _check_scores("decoder", likelihood)
+        for shown in (p, q, likelihood):
+            check_log_determinants(shown)
     if p is not None and q is not None:
         _check_latents(p, q)
     _check_reads_latents(decoder, p or q)

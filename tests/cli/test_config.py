@@ -11,6 +11,9 @@ import torch
 import yaml
 from runs import ROOT, Command, history
 
+from pyrovae.cli.experiment import Experiment
+from pyrovae.families import Laplace
+
 
 def test_options_reach_objective_optimizer_and_schedules(pyrovae: Command) -> None:
     objective = ["--fit.objective", "pyrovae.objectives.iwae", "--fit.num_particles", 3]
@@ -32,6 +35,31 @@ def test_print_config_builds_nothing_and_is_its_own_config(pyrovae: Command, mon
     assert yaml.safe_load(out)["program"]["init_args"]["prior"]["init_args"] == {"num_pseudo_inputs": 500}
     Path("whole.yaml").write_text(out)
     assert pyrovae("train", "whole.yaml", "--print_config")[1] == out
+
+
+FAMILIES = {
+    "a learned prior": ("prior", "Learned", "{class_path: pyrovae.priors.Learned, init_args: {family: %s, latent: 2}}"),
+    "a flow as posterior": (
+        "posterior", "Flow",
+        "{class_path: pyrovae.families.Flow, init_args: {family: %s, transforms: {class_path: "
+        "pyrovae.flows.inverse_autoregressive, init_args: {latent: 2, num_layers: 1}}}}",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("slot", "kind", "text"), FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize(
+    "family", ["pyrovae.families.laplace", "pyrovae.families.Laplace", "{class_path: pyrovae.families.Laplace}"]
+)
+def test_parts_may_be_made_of_families(pyrovae: Command, slot: str, kind: str, text: str, family: str) -> None:
+    code, out, err = pyrovae("train", "tiny.yaml", f"--program.{slot}", text % family, "--print_config")
+    assert (code, err) == (0, "")
+    Path("whole.yaml").write_text(out)
+    experiment = Experiment(Path("whole.yaml"))
+    program = experiment.program(experiment.data())
+    part = program.prior if slot == "prior" else program.encoder.family
+    assert type(part).__name__ == kind and isinstance(part.family, Laplace)
+    assert slot == "prior" or len(part.transforms.each) == 1
 
 
 @pytest.mark.parametrize("config", sorted(ROOT.glob("experiments/**/*.yaml")), ids=lambda path: path.stem)
