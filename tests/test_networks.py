@@ -47,23 +47,12 @@ class Rows(nn.Module):
         return self.linear(torch.cat([self.convolution(image).flatten(1), y], 1))
 
 
+# Beside those of the board, which tests/board holds to the same.
 NETWORKS: dict[str, tuple[Callable[[], networks.Network], list[tuple[int, ...]], tuple[int, ...]]] = {
-    "MLP": (lambda: MLP(6, 7, 8, 4), [(6,)], (4,)),
     "no hidden layer": (lambda: MLP(6, 4), [(6,)], (4,)),
     "images": (lambda: MLP((2, 3, 5), 7, (3, 2)), [(2, 3, 5)], (3, 2)),
     "parents": (lambda: MLP([6, (2, 3), 1], 7, 4), [(6,), (2, 3), (1,)], (4,)),
-    "gated": (lambda: GatedMLP([6, 2], 7, 8, (1, 4)), [(6,), (2,)], (1, 4)),
-    "encoder": (lambda: ConvEncoder((2, 5, 7), 4, **SMALL), [(2, 5, 7)], (4,)),
-    "conditional encoder": (lambda: ConvEncoder([(2, 5, 7), 3], (2, 2), **SMALL), [(2, 5, 7), (3,)], (2, 2)),
-    "decoder": (lambda: ConvDecoder(4, (2, 5, 7), **SMALL), [(4,)], (2, 5, 7)),
-    "conditional decoder": (lambda: ConvDecoder([4, 3], (2, 5, 7), **SMALL), [(4,), (3,)], (2, 5, 7)),
-    "residual": (lambda: ResidualMLP([6, 2], 7, 7, 9, (1, 4)), [(6,), (2,)], (1, 4)),
     "residual, no hidden layer": (lambda: ResidualMLP(6, 4), [(6,)], (4,)),
-    "residual encoder": (lambda: ResidualConvEncoder([(2, 5, 7), 3], 4, **SMALL), [(2, 5, 7), (3,)], (4,)),
-    "residual decoder": (lambda: ResidualConvDecoder([4, 3], (2, 5, 7), **SMALL), [(4,), (3,)], (2, 5, 7)),
-    "masked": (lambda: MaskedMLP([6, 2], 20, 20, 18), [(6,), (2,)], (18,)),
-    "recurrent encoder": (lambda: RecurrentEncoder([(5, 3), 2], 4, width=6), [(5, 3), (2,)], (4,)),
-    "recurrent decoder": (lambda: RecurrentDecoder([(5, 3), 2, 1], 10, width=6), [(5, 3), (2,), (1,)], (10,)),
     "any module": (lambda: BatchFree(Rows(), [(2, 5, 7), 3], (2, 2)), [(2, 5, 7), (3,)], (2, 2)),
 }
 each_network = pytest.mark.parametrize("name", NETWORKS)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import pickle
-from pathlib import Path
 from typing import Any
 
 import pyro
@@ -314,39 +311,6 @@ def test_gradients_of_an_enumerated_posterior_are_exact(double: None) -> None:
     found = torch.autograd.grad(pv.objectives.elbo(pv.log_terms(program, x)).sum(), weights)
     for one, two in zip(found, by_hand, strict=True):
         torch.testing.assert_close(one, two)
-
-
-def programs() -> dict[str, pv.VAE]:
-    torch.manual_seed(0)
-    made = {}
-    for name, family in FAMILIES.items():
-        encoder = pv.Conditional(pv.networks.MLP(4, 8, family.out_shape((3,))), family)
-        net: nn.Module = pv.networks.MLP(3, 8, 4)
-        net = pv.readings.Reading(net, pv.readings.Exp()) if name == "relaxed" else net
-        prior = pv.priors.Learned(family, 3)
-        made[name] = pv.VAE(prior, pv.Conditional(net, families.bernoulli), encoder)
-    return made
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_program_of_the_family_is_copied_saved_and_doubled(name: str, tmp_path: Path) -> None:
-    program, x = programs()[name], torch.rand(5, 4).round()
-
-    def value(p: Any, x: Tensor = x) -> Tensor:
-        torch.manual_seed(1)
-        with torch.no_grad():
-            return pv.log_terms(p, x, num_particles=2).log_weight
-
-    expected = value(program)
-    pv.save(program, tmp_path / "program.safetensors")
-    for other in (
-        copy.deepcopy(program),
-        pickle.loads(pickle.dumps(program)),
-        pv.load(tmp_path / "program.safetensors"),
-    ):
-        torch.testing.assert_close(value(other), expected, rtol=0, atol=0)
-    in_float64 = value(program.double(), x.double())
-    assert in_float64.dtype == torch.float64 and in_float64.isfinite().all()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

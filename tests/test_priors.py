@@ -20,7 +20,7 @@ from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae import board, families, priors, recipes
+from pyrovae import families, priors, recipes
 from pyrovae.distributions import DiagonalNormalMixture, FullNormalMixture, mixture
 from pyrovae.parameters import frozen
 from pyrovae.rows import training_on
@@ -562,32 +562,3 @@ def test_any_family_is_a_prior_given_y(family: Any) -> None:
     family = family or families.normal
     attributes = pv.Conditional(pv.networks.MLP([2, 1], 8, families.out_shape(family, (3,))), family)
     assert attributes(torch.ones(5, 2), torch.randn(5, 1)).log_prob(torch.zeros(3)).shape == (5,)
-
-
-# ----------------------------------------------------------------------------------- one latent: exact evidence
-
-OURS = ("standard normal", "mixture of normals", "VampPrior", "learned normal", "Laplace", "Student-t", "exemplars",
-        "full-covariance normal", "low-rank normal", "mixture of full normals")  # fmt: skip
-NORMALS = ("diagonal normal", "full-covariance normal", "low-rank normal", "mixture of normals")
-
-
-@pytest.mark.parametrize("prior", OURS)
-@pytest.mark.parametrize("posterior", NORMALS)
-def test_evidence_with_one_latent_is_that_of_quadrature(prior: str, posterior: str) -> None:
-    """Or flagged. The posteriors start as wide as the priors."""
-    torch.manual_seed(0)
-    x = torch.rand(8, 3).round()
-    encoder = board.POSTERIORS[posterior].make(3, 1)
-    decoder = board.LIKELIHOODS["bernoulli"].make(1, 3)
-    program = pv.VAE(board.PRIORS[prior].make(encoder, x, 1), decoder, encoder)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pv.EvidenceWarning)
-        ev = pv.log_marginal(program, x, num_particles=4000, seed=0, compile=False)
-    u = torch.linspace(-7, 7, 4001)
-    z = u.sinh()[:, None, None].expand(-1, len(x), -1)
-    with torch.no_grad():
-        log_joint = program.prior().log_prob(z) + program.decoder(z).log_prob(x)
-    exact = (log_joint.double() + u.cosh().log()[:, None]).logsumexp(0) + math.log(14 / 4000)
-    trusted = ev.pareto_k < 0.5
-    error = ev.standard_error[trusted].clamp(min=1e-5)
-    assert ((ev.log_prob - exact)[trusted].abs() < 4 * error).all()
