@@ -40,7 +40,11 @@ def test_malformed_is_refused_by_name(raw: bytes) -> None:
         parse(raw, dims=3, name="some-file")
 
 
-@pytest.mark.parametrize("raw", [b"", GOOD, gzip.compress(GOOD)[:-5], gzip.compress(GOOD)[:10] + b"\xff" * 30])
+ZIPPED = gzip.compress(GOOD)
+MALFORMED = {"empty": b"", "not zipped": GOOD, "cut short": ZIPPED[:-5], "altered": ZIPPED[:10] + b"\xff" * 30}
+
+
+@pytest.mark.parametrize("raw", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_gzip_is_refused_by_name(raw: bytes) -> None:
     with pytest.raises(PyrovaeError, match="some-file"):
         parse_gz(raw, dims=3, name="some-file")
