@@ -282,7 +282,7 @@ def _check_options(recipe: type[Recipe], options: dict[str, Any]) -> None:
 
 
 def _check_made(slot: str, part: Any) -> None:
-    if isinstance(part, type):
+    if isinstance(part, type) and issubclass(part, nn.Module):  # a class of distributions is a family: any callable is
         raise PyrovaeError(f"the {slot} is a class: make one, {part.__name__}(...)")
 
 

@@ -14,6 +14,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-triples", action="store_true", help="every legal prior x likelihood x posterior (an hour)")
 
 
+@pytest.fixture(autouse=True)
+def validation() -> Iterator[None]:
+    """Distributions are validated in every test, whatever the one before it left."""
+    pyro.enable_validation(True)
+    yield
+
+
 @pytest.fixture
 def double() -> Iterator[None]:
     """Everything in float64 while the test runs."""

@@ -49,7 +49,7 @@ def test_parts_in_any_combination(triple: Triple) -> None:
     vae, seen = trained(triple)
     exact = exact_log_prob(vae, board.PRIORS[triple[0]].values, *seen)
     bounds_are_bounds(vae, seen, exact)
-    evidence_is_right_or_flagged(vae, seen, exact, least=2)
+    evidence_is_right_or_flagged(vae, seen, exact, least=1)
 
 
 ONE_LATENT = [
