@@ -174,7 +174,7 @@ def drawn(results):
                 at = row + 0.12 * (shift - 2)
                 axis.plot([values.min(), values.max()], [at, at], color=shades[method], lw=1.5)
                 axis.plot(values.mean(), at, "o", ms=4, color=shades[method], label=None if row else method)
-        axis.set(title=title, xlabel="RMSE of what was missing, standard deviations", yticks=range(len(TABLES)))
+        axis.set(title=title, xlabel="RMSE, standard deviations", yticks=range(len(TABLES)))
         axis.set_yticklabels(TABLES if axis is axes[0][0] else [])
         axis.invert_yaxis()
         axis.grid(axis="x", color=colours().faint)
