@@ -100,8 +100,8 @@ def main() -> None:
             f"epochs; gated layers {HIDDEN}, latent {LATENT}, standard normal prior; {CONTEXT} numbers from the",
             f"encoder condition the flows; dynamic binarization; {PARTICLES:,} particles, seed {SEED}. Log-likelihoods",
             "are lower bounds in expectation, so the gaps are too.",
-            "The rate, and how small the full covariance's correlations start, were changed after earlier runs on these "
-            "images.",
+            "The rate, and how small the full covariance's correlations start, were changed after earlier runs on "
+            "these images.",
             f"command: {COMMAND} {name}",
             "versions: " + ", ".join(f"{key} {value}" for key, value in environment.items()),
         ]
