@@ -17,7 +17,17 @@ from pyrovae import (
 from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
+from pyrovae.evidence import (
+    Chains,
+    Comparison,
+    Evidence,
+    EvidenceWarning,
+    InferenceGaps,
+    compare,
+    inference_gaps,
+    log_marginal,
+    nuts,
+)
 from pyrovae.latent import Activity, activity
 from pyrovae.observations import Dequantized, Missing, MissingNotAtRandom, Observation, SelfMasking
 from pyrovae.parameters import adopt
@@ -34,11 +44,13 @@ __all__ = [
     "VAE",
     "Activity",
     "Autoregressive",
+    "Chains",
     "Comparison",
     "Conditional",
     "Dequantized",
     "Evidence",
     "EvidenceWarning",
+    "InferenceGaps",
     "LogTerms",
     "Missing",
     "MissingNotAtRandom",
@@ -59,10 +71,12 @@ __all__ = [
     "fit",
     "flows",
     "gradients",
+    "inference_gaps",
     "load",
     "log_marginal",
     "log_terms",
     "networks",
+    "nuts",
     "objectives",
     "observations",
     "priors",
