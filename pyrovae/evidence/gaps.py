@@ -357,7 +357,7 @@ def _gathered(
     log_prob, standard_error, ess, pareto_k = torch.cat(columns.pop("evidence"), 1)
     own = Evidence(log_prob, standard_error, ess, pareto_k, num_particles, 0, seed=seed)
     unimproved = torch.cat(columns.pop("unimproved"))
-    joined = {
+    joined: dict[str, Any] = {
         name: None if column[0] is None else PerDatum(*(torch.cat(each) for each in zip(*column, strict=True)))
         for name, column in columns.items()
     }

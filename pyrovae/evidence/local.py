@@ -59,9 +59,7 @@ class Local(Messenger):
         if isinstance(given, torch.distributions.Independent):
             n = given.reinterpreted_batch_ndims
             inner = given.base_dist.batch_shape
-            return dist.Independent(
-                self._moved(name, given.base_dist, batch + inner[len(inner) - n :], right + n), n
-            )
+            return dist.Independent(self._moved(name, given.base_dist, batch + inner[len(inner) - n :], right + n), n)
         if isinstance(given, dist.MaskedDistribution):
             return self._moved(name, given.base_dist, batch, right).mask(given._mask)
         if isinstance(given, dist.ExpandedDistribution):
@@ -98,9 +96,7 @@ class Local(Messenger):
 def is_own(msg: Any) -> bool:
     """Whether a site of the guide is a latent that stands for something, and not only integrates x out."""
     infer = msg["infer"] or {}
-    return not (
-        site_is_subsample(msg) or msg["is_observed"] or infer.get("auxiliary") or infer.get("_deterministic")
-    )
+    return not (site_is_subsample(msg) or msg["is_observed"] or infer.get("auxiliary") or infer.get("_deterministic"))
 
 
 def tiled(parameter: Tensor, rows: int) -> Tensor:

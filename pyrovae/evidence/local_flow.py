@@ -28,7 +28,7 @@ class Drawn(NamedTuple):
     value: Tensor
     log_q: Tensor  # (*points, rows)
     transform: Any
-    infer: dict[str, Any]
+    infer: Any
 
     @property
     def free(self) -> Tensor:
@@ -82,7 +82,7 @@ def _check(msg: Any) -> None:
     if msg["mask"] is not None or isinstance(base, dist.MaskedDistribution):
         raise PyrovaeError(f"the latent {msg['name']!r} is masked, and a flow would mix it with others: flow=False")
     if isinstance(base, ExpRelaxedCategorical):  # its support is said to be all of space
-        raise PyrovaeError(f"the latent {msg['name']!r} lies on a surface (a log-simplex), no flow's domain: flow=False")
+        raise PyrovaeError(f"the latent {msg['name']!r} lies on a surface (a log-simplex), not in space: flow=False")
 
 
 class LocalFlow:
@@ -153,7 +153,7 @@ class _Flow:
         def zeros(*shape: int) -> Tensor:
             return u.new_zeros(num_data, *shape).requires_grad_()
 
-        self.parameters = {"skew": zeros(width), "tail": zeros(width), "shift": zeros(width), "mix": zeros(width, width)}
+        self.parameters = {name: zeros(width) for name in ("skew", "tail", "shift")} | {"mix": zeros(width, width)}
         self.couplings = COUPLINGS if width > 1 else 0
         for layer in range(self.couplings):
             seen, moved = self._halves(layer, width)

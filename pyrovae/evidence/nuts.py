@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.importance import log_marginal
+from pyrovae.evidence.marginal import log_marginal
 from pyrovae.evidence.result import Evidence
 from pyrovae.lines import aligned
 from pyrovae.parameters import LocalParameters, floating_dtype, frozen
@@ -79,7 +79,7 @@ class Chains:
         """
         from pyrovae.evidence.arviz_adapter import diagnosed  # ArviZ takes seconds to import
 
-        chains, q, w = (_flat(draws, dims) for draws, dims in ((self.posterior, 3), (self.guide, 2), (self.resampled, 2)))
+        chains, q, w = _flat(self.posterior, 3), _flat(self.guide, 2), _flat(self.resampled, 2)
         found = {key: torch.as_tensor(value).double() for key, value in diagnosed({"z": chains})["z"].items()}
         found |= {"mean": chains.mean((0, 1)), "sd": chains.flatten(0, 1).std(0)}
         found |= {"guide_mean": q.mean(0), "guide_sd": q.std(0), "resampled_mean": w.mean(0), "resampled_sd": w.std(0)}
@@ -116,7 +116,7 @@ class Chains:
             f"{self.num_warmup:,} of warm-up, seed {seed}",
             *aligned([heading, *rows], right=[0, *range(2, 12)]),
             *([f"... and {total - ROWS:,} further rows, which agree better"] if total > ROWS else []),
-            f"The guide differs from NUTS by more than {FAR:g} standard errors in {int(self.differs.sum()):,} of {total:,}",
+            f"The guide is more than {FAR:g} standard errors from NUTS in {int(self.differs.sum()):,} of {total:,}",
             *self._doubts(),
         ])  # fmt: skip
 
@@ -210,7 +210,8 @@ def nuts(
     with frozen(program) as device, seeded(seed, device), LocalParameters().scope():
         data = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
         observed = {name: site.value for name, site in log_terms(program, *data).observed.items()}
-        bar = tqdm(total=size * num_chains, desc="nuts", unit="chain", disable=None if progress is None else not progress)
+        hidden = None if progress is None else not progress
+        bar = tqdm(total=size * num_chains, desc="nuts", unit="chain", disable=hidden)
         with bar, validating(False):
             columns = [
                 _Sampler(program, trees.rows(data, slice(n, n + 1)), num_draws, num_warmup).run(num_chains, bar)
@@ -245,7 +246,7 @@ class _Sampler:
         return draws, torch.tensor([count for _, count in chains])
 
     def _chain(self, start: dict[str, Tensor]) -> tuple[dict[str, Tensor], int]:
-        with torch.enable_grad(), _quiet():
+        with torch.enable_grad(), _LoggerAsBefore():
             kernel = NUTS(self.program.model, jit_compile=False, max_plate_nesting=1)
             mcmc = MCMC(kernel, self.num_draws, self.num_warmup, initial_params=start, disable_progbar=True)
             mcmc.run(*self.rows)
@@ -261,13 +262,11 @@ class _Sampler:
         }
         if not sites:
             raise PyrovaeError("the program has no continuous latent on which NUTS could move")
-        values = {
-            name: site["value"] if from_prior else guide.nodes[name]["value"] for name, site in sites.items()
-        }
+        values = {name: site["value"] if from_prior else guide.nodes[name]["value"] for name, site in sites.items()}
         return {name: biject_to(sites[name]["fn"].support).inv(value) for name, value in values.items()}
 
 
-class _quiet:
+class _LoggerAsBefore:
     """Pyro's logger of MCMC as it was: each run gives it a handler of its own."""
 
     def __enter__(self) -> None:
@@ -279,7 +278,7 @@ class _quiet:
 
 
 def _guided(program: Any, data: list[Tree], count: int) -> dict[str, Tensor]:
-    """``count`` draws from the guide, (count, N, *event_shape) by name, on repeated rows, which every program can do."""
+    """``count`` draws from the guide, (count, N, *event_shape) by name, on repeated rows, as every program can."""
     trace = poutine.trace(program.guide).get_trace(*(trees.repeat(tree, count) for tree in data))
     size = trees.num_data(*data)
     return {name: site["value"].unflatten(0, (count, size)).cpu() for name, site in samples(trace)}

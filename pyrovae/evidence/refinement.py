@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.precision import float64
 from pyrovae.randomness import reseed
 from pyrovae.terms import LogTerms, Terms
 from pyrovae.trees import Tree
@@ -70,10 +69,10 @@ def refine(program: Any, block: Block, *, num_steps: int, learning_rate: float, 
         with torch.enable_grad():
             t = block.run(program, GRADIENT)
             shares = t.log_w.exp() * t.log_weight
-            gradients = torch.autograd.grad(-shares.sum(), parameters, allow_unused=True)
+            gradients = torch.autograd.grad(-shares.sum(), parameters, materialize_grads=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             # A density that overflowed at one particle must not end the search.
-            parameter.grad = None if gradient is None else gradient.nan_to_num(0, 0, 0)
+            parameter.grad = gradient.nan_to_num(0, 0, 0)
         optimizer.step()
         if step + 1 == num_steps // 2:
             halfway = copied(program)

@@ -1,4 +1,4 @@
-"""Inference gaps where they are known: in closed form on linear-Gaussian programs, by quadrature on a bent posterior."""
+"""Inference gaps where they are known: in closed form on linear-Gaussian programs, by quadrature elsewhere."""
 
 from typing import Any
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from exact import program
 from torch import Tensor
+from torch.distributions.transforms import TanhTransform
 
 import pyrovae as pv
 from pyrovae.board import POSTERIORS, PRIORS
 from pyrovae.evidence.local import Local
 from pyrovae.evidence.local_flow import LocalFlow, _Flow
+from pyrovae.pathwise import PathwiseNormalMixture
 from pyrovae.terms import log_terms, repeated_log_terms
 
 N, LATENT, WIDTH, S = 4, 3, 5, 6
@@ -93,10 +95,10 @@ FAMILIES = {
     "relaxed": lambda n: dist.RelaxedBernoulli(torch.tensor(0.5), logits=torch.zeros(n)),
     "expanded": lambda n: dist.Normal(0.0, 1.0).expand([n]),
     "masked": lambda n: dist.Normal(torch.zeros(n, 2), 1.0).mask(torch.tensor([True, False])).to_event(1),
-    "transformed": lambda n: dist.TransformedDistribution(dist.Normal(torch.zeros(n), 1.0), [dist.transforms.TanhTransform()]),
+    "transformed": lambda n: dist.TransformedDistribution(dist.Normal(torch.zeros(n), 1.0), [TanhTransform()]),
     "von Mises": lambda n: dist.VonMises(torch.zeros(n), 2.0),
     "half-normal": lambda n: dist.HalfNormal(torch.ones(n)),
-    "pathwise": lambda n: pv.pathwise.PathwiseNormalMixture(torch.zeros(n, 2), torch.randn(n, 2, 3), torch.ones(n, 2, 3)),
+    "pathwise": lambda n: PathwiseNormalMixture(torch.zeros(n, 2), torch.randn(n, 2, 3), torch.ones(n, 2, 3)),
 }  # fmt: skip
 
 
