@@ -29,6 +29,7 @@ from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.streaming import Accumulator
 from pyrovae.lines import aligned
 from pyrovae.parameters import floating_dtype, frozen
+from pyrovae.precision import float32_matmul
 from pyrovae.randomness import seeded
 from pyrovae.terms import log_terms, terms_for
 from pyrovae.trees import Tree
@@ -201,7 +202,7 @@ def inference_gaps(
         torch.Size([4])
     """
     size = _checked(x, given, evidence, num_steps, num_particles, learning_rate)
-    with frozen(program) as device, seeded(seed, device):
+    with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         data = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
         terms = terms_for(program, *trees.rows(data, slice(0, 3)))
         check_refinable(log_terms(program, *data))

@@ -5,6 +5,7 @@ Each function takes what it shows and returns a matplotlib ``Figure`` at paper s
 ``with report.theme("dark"):`` makes dark ones. ``html`` puts a run's figures and numbers on one page.
 """
 
+from pyrovae.report.inference import gaps, posterior
 from pyrovae.report.likelihoods import comparison, evidence, weights
 from pyrovae.report.page import html
 from pyrovae.report.pictures import conditional_grid, images, reconstructions, samples
@@ -19,6 +20,7 @@ __all__ = [
     "comparison",
     "conditional_grid",
     "evidence",
+    "gaps",
     "html",
     "images",
     "interpolation",
@@ -26,6 +28,7 @@ __all__ = [
     "learning_curve",
     "manifold",
     "marginals",
+    "posterior",
     "prior_density",
     "rate_distortion",
     "reconstructions",

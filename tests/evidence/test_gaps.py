@@ -134,6 +134,7 @@ def test_errors_are_those_of_repetition() -> None:
         assert ((ratio > 0.55) & (ratio < 1.6)).all(), (name, ratio)
 
 
+@pytest.mark.filterwarnings("ignore::pyrovae.EvidenceWarning")
 def test_evidence_from_outside(known: Known) -> None:
     given = pv.log_marginal(known.program, known.x, num_particles=500, seed=1, progress=False)
     found = pv.inference_gaps(known.program, known.x, evidence=given, flow=False, num_steps=2, **QUICK)
@@ -246,6 +247,7 @@ def discrete() -> Any:
     return program(it.model, guide)
 
 
+@pytest.mark.filterwarnings("ignore::pyrovae.EvidenceWarning")
 def test_refusals(known: Known) -> None:
     def refused(message: str, it: Any = known.program, x: Tensor = known.x, **options: Any) -> None:
         with pytest.raises(pv.PyrovaeError, match=message):

@@ -14,6 +14,7 @@ from torch import Tensor
 import pyrovae as pv
 from pyrovae.evidence import Chains
 
+pytestmark = pytest.mark.filterwarnings("ignore::pyrovae.EvidenceWarning")
 QUICK: dict[str, Any] = {"seed": 0, "progress": False, "num_chains": 2}
 SHORT = {**QUICK, "num_draws": 8, "num_warmup": 8, "num_guide": 300}
 
