@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python experiments/evidence/bounds.py RUN [OUTPUT]
 
-RUN is a directory of ``pyrovae train experiments/mnist/vae.yaml``; OUTPUT a folder, by default this script's. On the first
-images of the test set it estimates log p(x) by importance sampling with more and more particles and by annealing with
+RUN is a directory of ``pyrovae train experiments/mnist/vae.yaml``; OUTPUT a folder, by default this script's. On the
+first images of the test set it estimates log p(x) by importance sampling with more and more particles and by annealing with
 more and more steps, twice with at most 300 steps and independent seeds, and bounds log p(x) from both sides on images
 drawn from the VAE. It writes bounds.txt and bounds.png.
 """
@@ -104,8 +104,8 @@ def main() -> None:
         "",
         *aligned(rows, right=range(1, 5)),
         "",
-        "Doubtful: k-hat above its threshold; of annealing, runs that differ by more than 0.1 nats. All means are lower",
-        "bounds in expectation. Times with compiling, on a shared machine: read them as orders of magnitude.",
+        "Doubtful: k-hat above its threshold; of annealing, runs that differ by more than 0.1 nats. All means are",
+        "lower bounds in expectation. Times with compiling, on a shared machine: read them as orders of magnitude.",
         "",
         *aligned(against, right=range(1, 4)),
         "",

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python experiments/evidence/pairs.py VAE IWAE [OUTPUT]
 
-VAE and IWAE are the directories of ``pyrovae train experiments/evidence/vae.yaml`` and ``iwae.yaml``, which differ in the
-objective alone (the IWAE's has 50 particles); OUTPUT is a folder, by default this script's. On the same test images: the
+VAE and IWAE are the directories of ``pyrovae train experiments/evidence/vae.yaml`` and ``iwae.yaml``, which differ in
+the objective alone (the IWAE's has 50 particles); OUTPUT is a folder, by default this script's. On the same images: the
 ELBO, the importance bound with 5,000 particles and annealing; it writes pairs.txt.
 """
 
