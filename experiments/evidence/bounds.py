@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python experiments/evidence/bounds.py RUN [OUTPUT]
 
 RUN is a directory of ``pyrovae train experiments/mnist/vae.yaml``; OUTPUT a folder, by default this script's. On the
-first images of the test set it estimates log p(x) by importance sampling with more and more particles and by annealing with
+first test images it estimates log p(x) by importance sampling with more and more particles and by annealing with
 more and more steps, twice with at most 300 steps and independent seeds, and bounds log p(x) from both sides on images
 drawn from the VAE. It writes bounds.txt and bounds.png.
 """
