@@ -1,7 +1,8 @@
 """Marginal likelihoods, with the diagnostics that say how far to trust them."""
 
 from pyrovae.evidence.comparison import Comparison, compare
+from pyrovae.evidence.expectations import Expectation
 from pyrovae.evidence.importance import EvidenceWarning, log_marginal
 from pyrovae.evidence.result import Draws, Evidence
 
-__all__ = ["Comparison", "Draws", "Evidence", "EvidenceWarning", "compare", "log_marginal"]
+__all__ = ["Comparison", "Draws", "Evidence", "EvidenceWarning", "Expectation", "compare", "log_marginal"]

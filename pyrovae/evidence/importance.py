@@ -19,6 +19,7 @@ from pyrovae.compiled import Fast
 from pyrovae.compiled.backends import Backend
 from pyrovae.compiled.choice import Flops, chosen, pays
 from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.expectations import Expectation, Function, Weighted, evaluated, joined
 from pyrovae.evidence.result import Draws, Evidence
 from pyrovae.evidence.streaming import Accumulator, Reservoir, blank
 from pyrovae.parameters import floating_dtype, frozen
@@ -31,6 +32,7 @@ from pyrovae.validation import validating
 
 MEMORY = {"cpu": 2**28, "cuda": 2**31, "mps": 2**30}  # bytes of working memory, by type of device
 MOST_ROWS = {"cpu": 2048, "cuda": 2**18, "mps": 2**16}  # beyond these, larger chunks are no faster (on CPUs: cache)
+FIGURES = ("log_mean", "standard_error", "ess", "pareto_k", "jackknife", "truncated")  # of an Accumulator
 BLOCK = 16  # data handled together, where there are so many: many particles of few data keep the guide's share small
 
 
@@ -45,6 +47,7 @@ def log_marginal(
     num_particles: int = 5000,
     seed: int | None = None,
     num_draws: int = 0,
+    expectations: Mapping[str, Function] | None = None,
     log_jacobian: float | Tensor = 0.0,
     compile: bool | Literal["auto"] = "auto",
     memory: int | None = None,
@@ -60,7 +63,11 @@ def log_marginal(
         num_particles: S, for every datum.
         seed: makes the result repeatable, for the same ``memory`` and ``compile``; the global generator is left as it
             was. None draws from the global generator.
-        num_draws: posterior draws to keep per datum, for ``Evidence.to_arviz``.
+        num_draws: R posterior draws to keep per datum, resampled by weight: ``ev.draws.posterior`` by site name,
+            (R, N, *event), and ``ev.draws.posterior_predictive``; for ``ev.to_arviz()`` and ``predictive_check``.
+        expectations: functions f by name, for E[f(z) | x] of each datum by self-normalised weights in
+            ``ev.expectations[name]``, with its standard error: f takes the latents by site name, each (S, n, *event),
+            to a tensor (S, n, *shape). Values that the guide enumerates are further points, weighted as they are.
         log_jacobian: log |det dx/dx_own| of the change of variables from the data's own units to those of x, nats: a
             number, or one per datum (N,). For x = (x_own - loc) / scale it is -sum log scale, ``Data.log_jacobian``.
             As log p_own(x_own) = log p(x) + log |det dx/dx_own|, it is added to every ``log_prob``.
@@ -78,7 +85,7 @@ def log_marginal(
     Raises:
         PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles below 1; a guide that gives points, as
             an autoencoder's does, which have no density; a log-Jacobian that is not finite, or neither a number nor one
-            for each datum.
+            for each datum; an expectation that does not give one value per point and datum.
 
     Warns:
         EvidenceWarning: data whose k-hat is above the threshold, whose weights are all zero, or are no numbers.
@@ -109,7 +116,7 @@ def log_marginal(
         limit = _most_rows(program, terms, probe, memory or MEMORY.get(device.type, MEMORY["cpu"]), device)
         chunk = _even(num_particles, max(1, limit // min(size, BLOCK)))
         block = _even(size, max(1, limit // chunk))
-        points = _Points(program, terms, values=num_draws > 0)
+        points = _Points(program, terms, values=num_draws > 0, expectations=expectations or {})
         worth = partial(_worth, points, data, num_particles, chunk * block)
         if backend := chosen("log_marginal", compile, device, worth=worth):
             points.compile(backend, data.rows(slice(0, block)), chunk, device)
@@ -224,10 +231,11 @@ class _Points:
     Args:
         program, terms: of the estimate.
         values: whether draws are wanted.
+        expectations: of which functions of the latents the values are wanted.
     """
 
-    def __init__(self, program: Any, terms: Terms, *, values: bool) -> None:
-        self.program, self.terms, self.values = program, terms, values
+    def __init__(self, program: Any, terms: Terms, *, values: bool, expectations: Mapping[str, Function]) -> None:
+        self.program, self.terms, self.values, self.expectations = program, terms, values, expectations
         self._fast: Fast | None = None
         self._block = self._chunk = 0
 
@@ -241,7 +249,8 @@ class _Points:
     def __call__(self, rows: list[Tree], count: int) -> tuple[Tensor, Any]:
         """(*points, n) log-weights, nats; and the values of the draws, where they are wanted."""
         size = trees.num_data(*rows)
-        if self._fast is None or (self.values and (size, count) != (self._block, self._chunk)):
+        valued = self.values or self.expectations
+        if self._fast is None or (valued and (size, count) != (self._block, self._chunk)):
             return self._run(count, *rows)
         last = torch.arange(self._block, device=trees.leaves(rows)[0].device).clamp(max=size - 1)
         log_weight, values = self._fast(*rows if size == self._block else trees.rows(rows, last))
@@ -250,7 +259,10 @@ class _Points:
     def _run(self, count: int, *rows: Tree) -> tuple[Tensor, Any]:
         t = self.terms(self.program, *rows, num_particles=count)
         log_weight = t.log_point_weight + math.log(count)
-        return log_weight, _values(t, log_weight) if self.values else ()
+        if not (self.values or self.expectations):
+            return log_weight, ()
+        values = _values(t, log_weight)
+        return log_weight, (values if self.values else (), evaluated(self.expectations, values["latents"]))
 
 
 def _worth(points: _Points, data: _Data, num_particles: int, at_once: int) -> bool:
@@ -268,18 +280,22 @@ class _Estimator:
         self.program, self.points = program, points
         self.num_particles, self.num_draws = num_particles, num_draws
 
-    def block(self, rows: list[Tree], chunk: int) -> tuple[Tensor, Draws | None]:
-        """(4, n): log_prob, standard error, ess and k-hat of a block of data; and its draws."""
+    def block(self, rows: list[Tree], chunk: int) -> tuple[Tensor, Draws | None, dict[str, Expectation]]:
+        """(6, n): ``FIGURES`` of a block of data; its draws, and its expectations."""
         size = trees.num_data(*rows)
         accumulator = Accumulator(size, self.num_particles, _float64_device(rows))
         reservoir = Reservoir(self.num_draws) if self.num_draws else None
+        expectations = {name: Weighted() for name in self.points.expectations}
         for start in range(0, self.num_particles, chunk):
             log_weight, values = self.points(rows, min(chunk, self.num_particles - start))
             accumulator.add(torch.logsumexp(log_weight.flatten(0, -3), 0) if log_weight.dim() > 2 else log_weight)
             if reservoir:
-                reservoir.add(log_weight.flatten(0, -2), values)
-        figures = [accumulator.log_mean, accumulator.standard_error, accumulator.ess, accumulator.pareto_k]
-        return torch.stack(figures).cpu(), self._draws(reservoir, rows) if reservoir else None
+                reservoir.add(log_weight.flatten(0, -2), values[0])
+            for name, expectation in expectations.items():
+                expectation.add(log_weight, values[1][name])
+        figures = torch.stack([getattr(accumulator, name) for name in FIGURES]).cpu()
+        draws = self._draws(reservoir, rows) if reservoir else None
+        return figures, draws, {name: expectation.result for name, expectation in expectations.items()}
 
     def _draws(self, reservoir: Reservoir, rows: list[Tree]) -> Draws:
         kept = reservoir.values
@@ -328,14 +344,14 @@ def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
 
 
 def _evidence(
-    parts: list[tuple[Tensor, Draws | None]],
+    parts: list[tuple[Tensor, Draws | None, dict[str, Expectation]]],
     num_particles: int,
     seed: int | None,
     dimensions: float,
     log_jacobian: Tensor,
 ) -> Evidence:
-    log_prob, standard_error, ess, pareto_k = torch.cat([figures for figures, _ in parts], 1)
-    kept = [draws for _, draws in parts if draws is not None]
+    log_prob, standard_error, ess, pareto_k, jackknife, truncated = torch.cat([part[0] for part in parts], 1)
+    kept = [draws for _, draws, _ in parts if draws is not None]
     return Evidence(
         log_prob + log_jacobian,
         standard_error,
@@ -346,6 +362,9 @@ def _evidence(
         seed=seed,
         log_jacobian=log_jacobian.mean().item(),
         draws=_joined(kept) if kept else None,
+        jackknife=jackknife + log_jacobian,
+        truncated=truncated + log_jacobian,
+        expectations=joined([expectations for *_, expectations in parts]),
     )
 
 
