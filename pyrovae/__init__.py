@@ -17,7 +17,15 @@ from pyrovae import (
 from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
+from pyrovae.evidence import (
+    Comparison,
+    Evidence,
+    EvidenceWarning,
+    PredictiveCheck,
+    compare,
+    log_marginal,
+    predictive_check,
+)
 from pyrovae.latent import Activity, activity
 from pyrovae.observations import Dequantized, Missing, MissingNotAtRandom, Observation, SelfMasking
 from pyrovae.parameters import adopt
@@ -43,6 +51,7 @@ __all__ = [
     "Missing",
     "MissingNotAtRandom",
     "Observation",
+    "PredictiveCheck",
     "Product",
     "PyrovaeError",
     "Run",
@@ -65,6 +74,7 @@ __all__ = [
     "networks",
     "objectives",
     "observations",
+    "predictive_check",
     "priors",
     "readings",
     "recipes",
