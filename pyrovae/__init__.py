@@ -3,6 +3,7 @@
 from pyrovae import (
     board,
     data,
+    evidence,
     families,
     flows,
     gradients,
@@ -18,6 +19,7 @@ from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import (
+    Annealing,
     Comparison,
     Evidence,
     EvidenceWarning,
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VAE",
     "Activity",
+    "Annealing",
     "Autoregressive",
     "Comparison",
     "Conditional",
@@ -64,6 +67,7 @@ __all__ = [
     "conv_vae",
     "data",
     "encode",
+    "evidence",
     "families",
     "fit",
     "flows",

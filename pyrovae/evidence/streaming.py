@@ -182,6 +182,12 @@ class Accumulator:
         """k-hat, see ``pareto.pareto_k``."""
         return pareto.pareto_k(self.tail, self.num_particles)
 
+    def figures(self) -> dict[str, Tensor]:
+        """By the names of ``Evidence``, on the CPU."""
+        same = ("standard_error", "ess", "pareto_k", "jackknife", "truncated")
+        figures = {"log_prob": self.log_mean, **{name: getattr(self, name) for name in same}}
+        return {name: figure.cpu() for name, figure in figures.items()}
+
 
 def _log_powers(log_w: Tensor) -> Tensor:
     """log sum_s w_s^p for p = 1 .. ORDERS, (ORDERS, N)."""

@@ -194,3 +194,26 @@ def test_wrong_functions_are_refused(function: Any, message: str) -> None:
     for compile in (True, False):
         with pytest.raises(pv.PyrovaeError, match=message):
             pv.log_marginal(target, x, num_particles=50, expectations={"f": function}, compile=compile)
+
+
+def test_by_annealing(double: None) -> None:
+    """The ends of the chains, by their weights: right under a guide far too narrow for importance sampling."""
+    model = LinearGaussian(2, 3, spread=0.5)
+    x = model.data(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pv.EvidenceWarning)
+        ev = pv.log_marginal(
+            model.program, x, method="annealed", num_particles=64, num_steps=30, seed=0, expectations=FUNCTIONS
+        )
+    mean = model.posterior(x).mean
+    exact = {"z": mean, "norm": mean.square().sum(-1) + model.V.trace()}
+    for name, expectation in ev.expectations.items():
+        t = (expectation.mean - exact[name]) / expectation.standard_error
+        assert t.abs().max() < 6 and (t.abs() < 2).double().mean() > 0.8, name
+    assert (ev.jackknife >= ev.truncated).all()  # type: ignore[operator]
+
+
+def test_a_checkpoint_keeps_none(tmp_path: Any) -> None:
+    target, x = _vae()
+    with pytest.raises(pv.PyrovaeError, match="neither draws nor expectations"):
+        pv.log_marginal(target, x, seed=0, expectations=FUNCTIONS, checkpoint=tmp_path / "kept")

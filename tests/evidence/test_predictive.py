@@ -91,18 +91,25 @@ def test_pooled_p_values_are_uniform_under_the_program() -> None:
     assert stats.kstest(p, "uniform").pvalue > 1e-4
 
 
-def test_data_of_another_scale_fail(double: None) -> None:
-    """Noise of three times the program's, which z cannot follow: the spread about the mean gives it away."""
+def test_pooled_p_values_are_exact_where_z_has_no_part_and_noisy_data_fail(double: None) -> None:
+    """Off the plane of the means x_rep is noise alone, so the sum of squares over the data is chi-square with 600
+    degrees of freedom. Data of three times the noise, which no z can follow, are far out in its tail."""
     model = LinearGaussian(2, 8)
-    x = model.data(100)
-    noisy = x + 3 * model.sigma * torch.randn_like(x)
-    residual = torch.linalg.svd(model.W).U[:, 2:]  # directions that no z reaches
-    statistics = {"off the plane": lambda x: ((x - model.b) @ residual).square().sum(-1)}
-    for data, extreme in ((x, False), (noisy, True)):
-        ev = pv.log_marginal(model.program, data, num_particles=500, num_draws=100, seed=0)
-        check = pv.predictive_check(ev, statistics=statistics)
-        assert (check.pooled["off the plane"] == 0) == extreme
-        assert ((check.p_values["off the plane"] < 0.05).double().mean() > 0.5) == extreme
+    off = torch.linalg.svd(model.W).U[:, 2:]
+    squares = {"squares": lambda x: ((x - model.b) @ off).square().sum(-1)}
+
+    def check(x: Tensor) -> tuple[float, Tensor, float]:
+        ev = pv.log_marginal(model.program, x, num_particles=500, num_draws=400, seed=0)
+        found = pv.predictive_check(ev, statistics=squares)
+        exact = stats.chi2.sf(squares["squares"](x).sum().item() / model.sigma**2, 600)
+        return found.pooled["squares"], found.p_values["squares"], exact
+
+    for seed in (1, 2, 3):
+        pooled, p, exact = check(model.data(100, seed=seed))
+        assert abs(pooled - exact) < 4 * math.sqrt(exact * (1 - exact) / 400)
+        assert stats.kstest(p, "uniform").pvalue > 1e-4
+    pooled, p, _ = check(model.b + 3 * (model.data(100) - model.b))
+    assert pooled == 0 and (p < 0.05).double().mean() > 0.5
 
 
 class Both(torch.nn.Module):
