@@ -170,6 +170,11 @@ class Evidence:
         return "\n".join([f"log p(x) by {self.procedure}, seed {seed}", *lines])
 
     @property
+    def kind(self) -> str:
+        """What ``log_prob`` is of log p(x): "exact", a "lower bound" in expectation, or an "estimate"."""
+        return "exact" if self.method == "exact" else "lower bound" if self.is_bound else "estimate"
+
+    @property
     def procedure(self) -> str:
         """How it was estimated, in words."""
         if self.method == "annealed":
@@ -224,7 +229,7 @@ class Evidence:
 
     def _record(self) -> dict[str, Any]:
         return {
-            "kind": "lower bound" if self.is_bound else "estimate",
+            "kind": self.kind,
             "num_data": self.num_data,
             "method": self.method,
             "num_particles": self.num_particles,
