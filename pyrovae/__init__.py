@@ -18,7 +18,16 @@ from pyrovae import (
 from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Annealing, Comparison, Evidence, EvidenceWarning, compare, log_marginal
+from pyrovae.evidence import (
+    Annealing,
+    Comparison,
+    Evidence,
+    EvidenceWarning,
+    PredictiveCheck,
+    compare,
+    log_marginal,
+    predictive_check,
+)
 from pyrovae.latent import Activity, activity
 from pyrovae.observations import Dequantized, Missing, MissingNotAtRandom, Observation, SelfMasking
 from pyrovae.parameters import adopt
@@ -45,6 +54,7 @@ __all__ = [
     "Missing",
     "MissingNotAtRandom",
     "Observation",
+    "PredictiveCheck",
     "Product",
     "PyrovaeError",
     "Run",
@@ -68,6 +78,7 @@ __all__ = [
     "networks",
     "objectives",
     "observations",
+    "predictive_check",
     "priors",
     "readings",
     "recipes",

@@ -2,7 +2,9 @@
 
 from pyrovae.evidence.chains import Annealing
 from pyrovae.evidence.comparison import Comparison, compare
+from pyrovae.evidence.expectations import Expectation
 from pyrovae.evidence.marginal import EvidenceWarning, log_marginal
+from pyrovae.evidence.predictive import PredictiveCheck, predictive_check
 from pyrovae.evidence.result import Draws, Evidence
 from pyrovae.evidence.schedules import Adaptive, Linear, Sigmoid
 
@@ -13,8 +15,11 @@ __all__ = [
     "Draws",
     "Evidence",
     "EvidenceWarning",
+    "Expectation",
     "Linear",
+    "PredictiveCheck",
     "Sigmoid",
     "compare",
     "log_marginal",
+    "predictive_check",
 ]

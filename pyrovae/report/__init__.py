@@ -5,6 +5,7 @@ Each function takes what it shows and returns a matplotlib ``Figure`` at paper s
 ``with report.theme("dark"):`` makes dark ones. ``html`` puts a run's figures and numbers on one page.
 """
 
+from pyrovae.report.checks import predictive_check
 from pyrovae.report.likelihoods import comparison, evidence, weights
 from pyrovae.report.page import html
 from pyrovae.report.pictures import conditional_grid, images, reconstructions, samples
@@ -26,6 +27,7 @@ __all__ = [
     "learning_curve",
     "manifold",
     "marginals",
+    "predictive_check",
     "prior_density",
     "rate_distortion",
     "reconstructions",
