@@ -17,7 +17,17 @@ from pyrovae import (
 from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
+from pyrovae.evidence import (
+    Calibration,
+    Comparison,
+    Evidence,
+    EvidenceWarning,
+    Sandwich,
+    calibration,
+    compare,
+    log_marginal,
+    sandwich,
+)
 from pyrovae.latent import Activity, activity
 from pyrovae.observations import Dequantized, Missing, MissingNotAtRandom, Observation, SelfMasking
 from pyrovae.parameters import adopt
@@ -34,6 +44,7 @@ __all__ = [
     "VAE",
     "Activity",
     "Autoregressive",
+    "Calibration",
     "Comparison",
     "Conditional",
     "Dequantized",
@@ -46,11 +57,13 @@ __all__ = [
     "Product",
     "PyrovaeError",
     "Run",
+    "Sandwich",
     "SelfMasking",
     "Site",
     "activity",
     "adopt",
     "board",
+    "calibration",
     "compare",
     "conv_vae",
     "data",
@@ -71,6 +84,7 @@ __all__ = [
     "reconstruct",
     "rows",
     "sample",
+    "sandwich",
     "save",
     "schedules",
     "text_vae",

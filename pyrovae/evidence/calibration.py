@@ -15,14 +15,14 @@ from torch import Tensor
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import uniformity
-from pyrovae.evidence.blocks import most_rows
+from pyrovae.evidence.blocks import Data, Setting, most_rows
 from pyrovae.evidence.simulated import Simulated, simulate
 from pyrovae.lines import aligned
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.placed import placed
 from pyrovae.precision import float32_matmul
 from pyrovae.randomness import seeded
-from pyrovae.terms import LogTerms, Terms, terms_for
+from pyrovae.terms import LogTerms, terms_for
 from pyrovae.trees import Tree
 from pyrovae.validation import validating
 
@@ -84,8 +84,8 @@ class Calibration:
         head = f"ranks of {self.num_data:,} simulated data among {self.num_draws:,} draws of the guide; {verdict}"
         lines = aligned([HEADER, *map(self._row, self.ranks)], right=range(1, 6))
         notes = [
-            "mean rank: 0.5 if calibrated; above it, the guide lies too low",
-            "spread: of the ranks, 1 if calibrated; above it, the guide is too narrow, below, too wide",
+            "mean rank: 0.5 if calibrated; a latent above it: the guide lies too low",
+            "spread: of the ranks, 1 if calibrated; a latent above it: the guide is too narrow, below it: too wide",
         ]
         return "\n".join([head, *lines, *notes])
 
@@ -149,18 +149,17 @@ def calibration(
             raise PyrovaeError(f"{name} must be at least {least}; got {value}")
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         truth = simulate(program, num_data, *given, like=like)
-        conditions = [trees.to(trees.as_tensors(each, floating_dtype(program)), device) for each in given]
+        data = Data((truth.x, *given), floating_dtype(program), device)
         drawing = _drawing(program)
-        rows = [truth.x, *conditions]
-        probe = trees.rows(rows, slice(0, 3))
-        terms = terms_for(drawing, *probe)
-        block = max(1, most_rows(drawing, terms, probe, None, device) // num_draws)
-        ranked = _Ranked(drawing, terms, num_draws, quantities or {})
+        probe = data.rows(slice(0, 3))
+        setting = Setting(drawing, terms_for(drawing, *probe), data, probe, None, False)
+        ranked = _Ranked(setting, num_draws, quantities or {})
+        block = max(1, most_rows(setting, ranked.draws) // num_draws)
         parts = []
         for start in range(0, num_data, block):
             part = slice(start, start + block)
             with validating(start == 0):
-                parts.append(ranked(trees.rows(rows, part), _part(truth, part)))
+                parts.append(ranked(data.rows(part), _part(truth, part)))
     return Calibration({name: torch.cat([p[name] for p in parts]) for name in parts[0]}, num_draws, seed)
 
 
@@ -178,15 +177,17 @@ def _part(truth: Simulated, part: slice) -> Simulated:
 class _Ranked:
     """Ranks of a block of data."""
 
-    def __init__(self, program: Any, terms: Terms, num_draws: int, quantities: Quantities) -> None:
-        self.program, self.terms, self.num_draws, self.quantities = program, terms, num_draws, quantities
+    def __init__(self, setting: Setting, num_draws: int, quantities: Quantities) -> None:
+        self.setting, self.num_draws, self.quantities = setting, num_draws, quantities
 
     def __call__(self, rows: list[Tree], truth: Simulated) -> dict[str, Tensor]:
-        draws = self.terms(self.program, *rows, num_particles=self.num_draws)
-        true = self.terms(placed(self.program, truth.latents), *rows)
+        true = self.setting.terms(placed(self.setting.program, truth.latents), *rows)
         size = trees.num_data(*rows)
-        those, this = (self._quantities(t, truth, size) for t in (draws, true))
+        those, this = (self._quantities(t, truth, size) for t in (self.draws(self.num_draws, rows), true))
         return {name: _ranks(name, those[name], this[name][0]).cpu() for name in those}
+
+    def draws(self, count: int, rows: list[Tree]) -> LogTerms:
+        return self.setting.terms(self.setting.program, *rows, num_particles=count)
 
     def _quantities(self, t: LogTerms, truth: Simulated, size: int) -> dict[str, Tensor]:
         """What is ranked, by name, (S, n, D)."""

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import torch
+from scipy.stats import binom
 from torch import Tensor
 
 SIMULATIONS = 10_000
@@ -78,8 +80,5 @@ def _null(size: int, num_draws: int) -> Tensor:
 @cache
 def _tails(size: int, num_draws: int) -> tuple[Tensor, Tensor]:
     """P(B_i <= c) and P(B_i >= c) for c = 0 .. N, each (L, N + 1)."""
-    counts = torch.arange(size + 1, dtype=torch.float64)
-    p = (torch.arange(1, num_draws + 1, dtype=torch.float64) / (num_draws + 1))[:, None]
-    log_choose = torch.lgamma(counts.new_tensor(size + 1.0)) - (counts + 1).lgamma() - (size - counts + 1).lgamma()
-    mass = (log_choose + counts * p.log() + (size - counts) * (-p).log1p()).exp()
-    return mass.cumsum(1), mass.flip(1).cumsum(1).flip(1)
+    counts, p = np.arange(size + 1), (np.arange(1, num_draws + 1) / (num_draws + 1))[:, None]
+    return torch.as_tensor(binom.cdf(counts, size, p)), torch.as_tensor(binom.sf(counts - 1, size, p))
