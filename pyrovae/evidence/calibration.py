@@ -80,7 +80,9 @@ class Calibration:
 
     def summary(self) -> str:
         """A readable table: the verdict, then for each latent and quantity its worst dimension."""
-        verdict = f"p = {self.p_value:.2g}: " + ("no fault found" if self.passed() else "the guide is not the posterior")
+        verdict = f"p = {self.p_value:.2g}: " + (
+            "no fault found" if self.passed() else "the guide is not the posterior"
+        )
         head = f"ranks of {self.num_data:,} simulated data among {self.num_draws:,} draws of the guide; {verdict}"
         lines = aligned([HEADER, *map(self._row, self.ranks)], right=range(1, 6))
         notes = [

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.sampling import draws_alone, drawn
+from pyrovae.sampling import drawn, draws_alone
 from pyrovae.terms import samples
 from pyrovae.trees import Tree
 
@@ -75,18 +75,19 @@ def _simulated(program: Any, size: int, *given: Tree, like: Tree) -> Simulated:
     for name in auxiliary:
         valid = valid & sites[name]["fn"].support.check(sites[name]["value"])
     latents = {name: sites[name]["value"] for name in names}
-    x, latents = _hidden(x, latents, sites)
-    return Simulated(x, latents, frozenset(auxiliary) | (latents.keys() - set(names)), valid)
+    x, latents, masks = _hidden(x, latents, sites)
+    return Simulated(x, latents, frozenset(auxiliary) - masks | (latents.keys() - set(names)), valid)
 
 
-def _hidden(x: Tree, latents: dict[str, Tensor], sites: dict[str, Any]) -> tuple[Tree, dict[str, Tensor]]:
-    """Masks put into effect: what is not seen is NaN in x, and its value a latent."""
-    for mask, (name, hidden) in {n: s["infer"]["hides"] for n, s in sites.items() if "hides" in s["infer"]}.items():
-        whole, seen = sites[name]["value"], latents[mask] > 0
-        shown = torch.where(seen, whole, math.nan)
+def _hidden(x: Tree, latents: dict[str, Tensor], sites: dict[str, Any]) -> tuple[Tree, dict[str, Tensor], set[str]]:
+    """Masks put into effect: what is not seen is NaN in x, and its value a latent; and their names."""
+    masks = {name: site["infer"]["hides"] for name, site in sites.items() if "hides" in site["infer"]}
+    for mask, (name, hidden) in masks.items():
+        whole = sites[name]["value"]
+        shown = torch.where(latents[mask] > 0, whole, math.nan)
         x = trees.tree_map(lambda leaf, whole=whole, shown=shown: shown if leaf is whole else leaf, x)
         latents = {n: value for n, value in latents.items() if n != mask} | {hidden: whole}
-    return x, latents
+    return x, latents, set(masks)
 
 
 def _in_structure(trace: Any) -> Tree:

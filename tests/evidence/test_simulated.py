@@ -16,13 +16,14 @@ import pyrovae as pv
 from pyrovae.evidence.simulated import simulate
 from pyrovae.placed import placed
 
+SCALE = 0.5
 
-def dequantized(family: Any, parameters: int, bias: list[float]) -> pv.VAE:
-    """One z, one x of three levels, a density that slopes within its cells."""
-    net = nn.Linear(1, parameters)
-    encoder = nn.Linear(1, 2)
+
+def dequantized(family: Any, loc: float) -> pv.VAE:
+    """One z, one x of three levels, a density N(z / 2 + loc, 0.5^2) of v or of its logit, which slopes in its cells."""
+    net, encoder = nn.Linear(1, 1), nn.Linear(1, 2)
     with torch.no_grad():
-        net.bias.copy_(torch.tensor(bias))
+        net.bias.fill_(loc)
         net.weight.fill_(0.5)
         encoder.bias.copy_(torch.tensor([0.1, pv.families.inverse_positive(0.6)]))
         encoder.weight.zero_()
@@ -30,34 +31,52 @@ def dequantized(family: Any, parameters: int, bias: list[float]) -> pv.VAE:
     return pv.VAE(pv.priors.StandardNormal(1), decoder, pv.Conditional(encoder, pv.families.normal))
 
 
+def fixed_logit_normal(loc: Tensor) -> Any:
+    return dist.TransformedDistribution(dist.Normal(loc, SCALE), dist.transforms.SigmoidTransform()).to_event(1)
+
+
+def log_mass(edges: Tensor) -> Tensor:
+    """log P(k): of v, or of its logit, between edges (4,), by the trapezoid rule over z."""
+    z = torch.linspace(-10, 10, 4001)
+    cdf = dist.Normal(0.5 * z[:, None] + 0.8, SCALE).cdf(edges)
+    return torch.trapezoid(dist.Normal(0.0, 1.0).log_prob(z).exp()[:, None] * cdf.diff(), z, dim=0).log()
+
+
+CELLS = torch.tensor([0, 1 / 3, 2 / 3, 1], dtype=torch.float64)
+
+
 @pytest.mark.parametrize(
-    ("family", "parameters", "bias"),
+    ("family", "edges"),
     [
-        (pv.families.logit_normal, 2, [0.8, pv.families.inverse_positive(0.6)]),
-        (pv.families.FixedScaleNormal(0.3), 1, [0.8]),  # a third of its mass is lost above 1
+        (fixed_logit_normal, CELLS.logit()),
+        (pv.families.FixedScaleNormal(SCALE), CELLS),  # much of whose mass is lost outside of [0, 1]
     ],
 )
-def test_the_noise_of_a_dequantization_is_that_of_the_level(
-    double: None, family: Any, parameters: int, bias: list[float]
-) -> None:
+def test_the_noise_of_a_dequantization_is_that_of_the_level(double: None, family: Any, edges: Tensor) -> None:
     """Noise drawn by itself, or mass put into the outermost cells, would fail."""
-    vae = dequantized(family, parameters, bias)
+    vae = dequantized(family, 0.8)
     torch.manual_seed(0)
     x, latents, auxiliary, valid = simulate(vae, 20_000)
     assert auxiliary == {"x.noise"} and valid.all()
-    log_w = pv.log_terms(placed(vae, latents), x).log_weight[0].detach()
-    levels = torch.tensor([[0.0], [0.5], [1.0]])
-    exact = pv.log_marginal(vae, levels, num_particles=200_000, seed=0).log_prob
-    for level, log_p in zip(levels, exact, strict=True):
-        assert_mean((log_p - log_w[(x == level)[:, 0]]).exp(), 1.0)
-        wrong = {"z": latents["z"], "x.noise": torch.rand_like(latents["x.noise"])}
-        log_w_wrong = pv.log_terms(placed(vae, wrong), x).log_weight[0].detach()
+    right, wrong = ({**latents, "x.noise": noise} for noise in (latents["x.noise"], torch.rand(len(x), 1)))
+    check(vae, x, right, edges)
     with pytest.raises(AssertionError, match="standard errors"):
-        assert_mean((log_p - log_w_wrong[(x == level)[:, 0]]).exp(), 1.0)
+        check(vae, x, wrong, edges)
+
+
+def check(vae: pv.VAE, x: Tensor, latents: dict[str, Tensor], edges: Tensor) -> None:
+    for level, log_p in zip((0.0, 0.5, 1.0), log_mass(edges), strict=True):
+        assert_mean(inverse_weights(vae, x, latents, level) * log_p.exp(), 1.0)
+
+
+def inverse_weights(vae: pv.VAE, x: Tensor, latents: dict[str, Tensor], level: float) -> Tensor:
+    rows = (x == level)[:, 0]
+    values = {name: value[rows] for name, value in latents.items()}
+    return (-pv.log_terms(placed(vae, values), x[rows]).log_weight[0].detach()).exp()
 
 
 def test_draws_that_are_hardly_ever_data_are_refused() -> None:
-    vae = dequantized(pv.families.FixedScaleNormal(0.1), 1, [9.0])
+    vae = dequantized(pv.families.FixedScaleNormal(0.1), 9.0)
     with pytest.raises(pv.PyrovaeError, match="10 data 10 could not be drawn.*logit_normal"):
         simulate(vae, 10)
 
@@ -70,7 +89,8 @@ def test_what_a_drawn_mask_hides_is_latent() -> None:
     found = simulate(vae, 200)
     assert found.latents.keys() == {"z", "x.missing"} and found.auxiliary == {"x.missing"}
     hidden = found.x.isnan()
-    assert 0.2 < hidden.double().mean() < 0.8 and not found.latents["x.missing"].isnan().any()
+    assert 0.2 < hidden.double().mean() < 0.8
+    assert not found.latents["x.missing"].isnan().any()
     values = found.latents["x.missing"]
     torch.testing.assert_close(found.x[~hidden], values[~hidden])
     assert values[hidden].mean() > values[~hidden].mean() + 0.3  # larger ones are missing more often
@@ -132,7 +152,7 @@ def test_x_that_is_not_drawn_whole_is_refused() -> None:
 
 
 def test_noise_that_would_be_drawn_apart_from_x_is_refused() -> None:
-    vae = dequantized(pv.families.logit_normal, 2, [0.0, 0.0])
+    vae = dequantized(fixed_logit_normal, 0.0)
     with pytest.raises(pv.PyrovaeError, match=r"\['x.noise'\].*num_data"):
         simulate(SimpleNamespace(model=lambda x: vae.model(x), guide=vae.guide), 3, like=torch.zeros(1, 1))
 
