@@ -3,6 +3,7 @@
 from pyrovae import (
     board,
     data,
+    evidence,
     families,
     flows,
     gradients,
@@ -18,6 +19,7 @@ from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import (
+    Annealing,
     Calibration,
     Comparison,
     Evidence,
@@ -43,6 +45,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VAE",
     "Activity",
+    "Annealing",
     "Autoregressive",
     "Calibration",
     "Comparison",
@@ -68,6 +71,7 @@ __all__ = [
     "conv_vae",
     "data",
     "encode",
+    "evidence",
     "families",
     "fit",
     "flows",

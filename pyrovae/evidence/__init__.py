@@ -1,18 +1,24 @@
 """Marginal likelihoods, with the diagnostics that say how far to trust them."""
 
 from pyrovae.evidence.calibration import Calibration, calibration
+from pyrovae.evidence.chains import Annealing
 from pyrovae.evidence.comparison import Comparison, compare
-from pyrovae.evidence.importance import EvidenceWarning, log_marginal
+from pyrovae.evidence.marginal import EvidenceWarning, log_marginal
 from pyrovae.evidence.result import Draws, Evidence
 from pyrovae.evidence.sandwich import Sandwich, sandwich
+from pyrovae.evidence.schedules import Adaptive, Linear, Sigmoid
 
 __all__ = [
+    "Adaptive",
+    "Annealing",
     "Calibration",
     "Comparison",
     "Draws",
     "Evidence",
     "EvidenceWarning",
+    "Linear",
     "Sandwich",
+    "Sigmoid",
     "calibration",
     "compare",
     "log_marginal",

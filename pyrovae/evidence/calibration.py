@@ -80,10 +80,9 @@ class Calibration:
 
     def summary(self) -> str:
         """A readable table: the verdict, then for each latent and quantity its worst dimension."""
-        verdict = f"p = {self.p_value:.2g}: " + (
-            "no fault found" if self.passed() else "the guide is not the posterior"
-        )
-        head = f"ranks of {self.num_data:,} simulated data among {self.num_draws:,} draws of the guide; {verdict}"
+        verdict = "no fault found" if self.passed() else "the guide is not the posterior"
+        head = f"ranks of {self.num_data:,} simulated data among {self.num_draws:,} draws of the guide"
+        head = f"{head}; p = {self.p_value:.2g}: {verdict}"
         lines = aligned([HEADER, *map(self._row, self.ranks)], right=range(1, 6))
         notes = [
             "mean rank: 0.5 if calibrated; a latent above it: the guide lies too low",
@@ -167,9 +166,8 @@ def calibration(
 
 def _drawing(program: Any) -> Any:
     """The program with a guide that draws its discrete latents too."""
-    return SimpleNamespace(
-        model=program.model, guide=poutine.infer_config(program.guide, lambda site: {"enumerate": None})
-    )
+    sampled: Any = {"enumerate": None}
+    return SimpleNamespace(model=program.model, guide=poutine.infer_config(program.guide, lambda site: sampled))
 
 
 def _part(truth: Simulated, part: slice) -> Simulated:

@@ -8,22 +8,24 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.blocks import Data, Setting, most_rows, sizes
-from pyrovae.evidence.importance import _check_density as check_density
+from pyrovae.evidence.annealed import Annealed
+from pyrovae.evidence.blocks import Data, Setting
+from pyrovae.evidence.chains import Annealing
+from pyrovae.evidence.importance import Importance
+from pyrovae.evidence.marginal import NUM_PARTICLES, NUM_STEPS, check_density
 from pyrovae.evidence.simulated import simulate
 from pyrovae.lines import aligned
 from pyrovae.parameters import floating_dtype, frozen
-from pyrovae.placed import placed
 from pyrovae.precision import float32_matmul
 from pyrovae.randomness import seeded
-from pyrovae.terms import LogTerms, terms_for
+from pyrovae.terms import terms_for
 from pyrovae.trees import Tree
 from pyrovae.validation import validating
 
-TOGETHER = 16  # data at once: many particles of few data keep the guide's share small
 METHODS = {"importance": "importance sampling", "annealed": "annealed importance sampling"}
 
 
@@ -99,15 +101,20 @@ def sandwich(
     program: Any,
     *given: Tree,
     num_data: int = 100,
-    method: Literal["importance"] = "importance",
-    num_particles: int = 5000,
+    method: Literal["annealed", "importance"] = "annealed",
+    num_particles: int | None = None,
+    num_steps: int | None = None,
+    annealing: Annealing | None = None,
     seed: int | None = None,
     like: Tree = None,
+    compile: bool | Literal["auto"] = "auto",
+    progress: bool | None = None,
 ) -> Sandwich:
     """Lower and upper bounds on log p(x | given) of data drawn from the program itself (bidirectional Monte Carlo).
 
-    The program draws (z*, x) ~ p(z, x), so z* is an exact draw from p(z | x). With weights w of particles z ~ q(z | x),
-    w = p(x, z) / q(z | x), or of annealed chains from there, and the weight w* of z*, or of a chain walked back from it,
+    The program draws (z*, x) ~ p(z, x), so z* is an exact draw from p(z | x). With weights
+    w = p(x, z) / q(z | x) of particles z ~ q(z | x), or those of annealed chains from there, and the weight w* of z*,
+    or of a chain walked back from it,
 
         E[log 1/S sum_{s=1}^S w_s]  <=  log p(x)  <=  E[log 1/S (w* + sum_{s=1}^{S-1} w_s)].
 
@@ -119,8 +126,9 @@ def sandwich(
             guide at given values.
         given: conditioning variables with ``num_data`` rows.
         num_data: N.
-        method: "importance".
-        num_particles: S, for every datum.
+        method: "annealed" or "importance".
+        num_particles, num_steps, annealing, compile, progress: as for ``pyrovae.log_marginal``; of annealed chains as
+            many are walked back from z* as forwards.
         seed: makes the result repeatable; the global generator is left as it was. None draws from the global generator.
         like: data of the right structure and shape, for programs whose model needs an ``x`` to run.
 
@@ -128,8 +136,9 @@ def sandwich(
         Sandwich: ``lower``, ``upper`` and ``gap``, each (N,) float64 on the CPU, in nats; ``gap_mean``.
 
     Raises:
-        PyrovaeError: a number below 1, an unknown method; a guide that gives points, or cannot score given values; data
-            that cannot be simulated, see ``pyrovae.sample``; see also ``pyrovae.log_marginal``.
+        PyrovaeError: a number below 1, an unknown method, options of another; a guide that gives points, or, for
+            importance sampling, cannot score given values; data that cannot be simulated, see ``pyrovae.sample``; see
+            also ``pyrovae.log_marginal``.
 
     References:
         Grosse, Ghahramani & Adams 2015, "Sandwiching the marginal likelihood using bidirectional Monte Carlo"; Wu,
@@ -138,55 +147,52 @@ def sandwich(
     Example:
         >>> import pyrovae as pv
         >>> vae = pv.vae(pv.data.load("digits"), latent=2)
-        >>> bounds = pv.sandwich(vae, num_data=20, num_particles=100, seed=0)
-        >>> bounds.gap.shape
-        torch.Size([20])
+        >>> rough = pv.sandwich(vae, num_data=20, method="importance", num_particles=100, seed=0)
+        >>> fine = pv.sandwich(vae, num_data=20, num_particles=4, num_steps=30, seed=0)
+        >>> rough.gap.shape, fine.gap.shape
+        (torch.Size([20]), torch.Size([20]))
     """
-    if method not in METHODS:
-        raise PyrovaeError(f"method must be one of {list(METHODS)}; got {method!r}")
-    for name, value in (("num_data", num_data), ("num_particles", num_particles)):
-        if value < 1:
-            raise PyrovaeError(f"{name} must be at least 1; got {value}")
+    _check(method, num_data, num_particles, num_steps, annealing)
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         truth = simulate(program, num_data, *given, like=like)
         data = Data((truth.x, *given), floating_dtype(program), device)
         probe = data.rows(slice(0, 3))
         check_density(program, probe)
-        setting = Setting(program, terms_for(program, *probe), data, probe, None, False)
-        weights = _Importance(setting, num_particles)
-        parts = []
-        for start in range(0, num_data, weights.block):
-            part = slice(start, start + weights.block)
-            with validating(start == 0):
-                parts.append(bounds(*weights(data.rows(part), trees.rows(truth.latents, part))))
-    lower, upper, reverse = torch.cat(parts, -1).cpu()
-    return Sandwich(lower, upper, reverse, truth.x, given, method, num_particles, seed=seed)
+        setting = Setting(program, terms_for(program, *probe), data, probe, None, compile)
+        with seeded(0, device):  # what is tried out leaves the generators alone
+            estimator = _estimator(setting, method, num_particles, num_steps, annealing)
+        starts = range(0, num_data, estimator.sizes.block)
+        bar = tqdm(starts, desc="sandwich", unit="block", disable=None if progress is None else not progress)
+        with validating(False):
+            parts = [_bounds(estimator, data, truth.latents, start) for start in bar]
+    lower, upper, reverse = torch.cat(parts, -1)
+    steps = estimator.num_steps if isinstance(estimator, Annealed) else None
+    return Sandwich(lower, upper, reverse, truth.x, given, method, estimator.num_particles, steps, seed)
 
 
-class _Importance:
-    """Log-weights of particles from the guide, and of the true latents."""
-
-    def __init__(self, setting: Setting, num_particles: int) -> None:
-        self.setting, self.num_particles = setting, num_particles
-        self.block, self.chunk = sizes(setting.data.size, num_particles, most_rows(setting, self._run), TOGETHER)
-
-    def __call__(self, rows: list[Tree], latents: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(S, n) and (1, n), nats."""
-        starts = range(0, self.num_particles, self.chunk)
-        counts = [min(self.chunk, self.num_particles - start) for start in starts]
-        log_w = [self._run(count, rows) for count in counts]
-        true = self.setting.terms(placed(self.setting.program, latents), *rows)
-        return torch.cat(log_w), _log_weights(true)
-
-    def _run(self, count: int, rows: list[Tree]) -> Tensor:
-        return _log_weights(self.setting.terms(self.setting.program, *rows, num_particles=count))
+def _check(method: str, num_data: int, num_particles: int | None, num_steps: int | None, annealing: Any) -> None:
+    if method not in METHODS:
+        raise PyrovaeError(f"method must be {' or '.join(map(repr, METHODS))}; got {method!r}")
+    if method == "importance" and (num_steps is not None or annealing is not None):
+        raise PyrovaeError("num_steps and annealing are for method='annealed'")
+    for name, value in {"num_data": num_data, "num_particles": num_particles, "num_steps": num_steps}.items():
+        if value is not None and value < 1:
+            raise PyrovaeError(f"{name} must be at least 1; got {value}")
 
 
-def _log_weights(t: LogTerms) -> Tensor:
-    """log p(x, z) - log q(z | x) of each particle, with what is enumerated summed over, (S, n) float64."""
-    log_w = t.log_point_weight
-    log_w = log_w.logsumexp(tuple(range(log_w.dim() - 2))) if log_w.dim() > 2 else log_w
-    return log_w + math.log(len(log_w))
+def _estimator(
+    setting: Setting, method: str, num_particles: int | None, num_steps: int | None, annealing: Annealing | None
+) -> Importance | Annealed:
+    number = num_particles or NUM_PARTICLES[method]
+    if method == "importance":
+        return Importance(setting, number)
+    return Annealed(setting, number, num_steps or NUM_STEPS, annealing=annealing or Annealing())
+
+
+def _bounds(estimator: Importance | Annealed, data: Data, latents: dict[str, Tensor], start: int) -> Tensor:
+    part = slice(start, start + estimator.sizes.block)
+    estimator.begin()
+    return bounds(*estimator.both_ways(data.rows(part), trees.rows(latents, part))).cpu()
 
 
 def bounds(log_w: Tensor, log_w_true: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether ranks are uniform: a test of the whole distribution function, exact for ranks, and the band that belongs to it.
+"""Whether ranks are uniform: a test of their whole distribution function, and the band that belongs to it.
 
 Of N independent ranks, uniform on 0 .. L, the number C_i that are at most i is binomial, N trials of probability
 (i + 1) / (L + 1). The statistic is the most surprising of them,
