@@ -86,7 +86,7 @@ class Joint:
             )
         parts = {name: value.reshape(count, -1, *shape) for name, (value, shape) in reading.values.items()}
         self.shapes = {name: part.shape[2:] for name, part in parts.items()}
-        return torch.cat([part.flatten(2) for part in parts.values()], -1)
+        return torch.cat([part.reshape(*part.shape[:2], -1) for part in parts.values()], -1)
 
     def densities(self, u: Tensor, *rows: Tree) -> tuple[Tensor, Tensor]:
         """log q(u | x) and log p(x, u), each (C, n) float64."""

@@ -77,7 +77,7 @@ def inverse_weights(vae: pv.VAE, x: Tensor, latents: dict[str, Tensor], level: f
 
 def test_draws_that_are_hardly_ever_data_are_refused() -> None:
     vae = dequantized(pv.families.FixedScaleNormal(0.1), 9.0)
-    with pytest.raises(pv.PyrovaeError, match="10 data 10 could not be drawn.*logit_normal"):
+    with pytest.raises(pv.PyrovaeError, match=r"10 data 10 could not be drawn.*logit_normal"):
         simulate(vae, 10)
 
 
