@@ -20,13 +20,17 @@ from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import (
     Annealing,
+    Calibration,
     Comparison,
     Evidence,
     EvidenceWarning,
     PredictiveCheck,
+    Sandwich,
+    calibration,
     compare,
     log_marginal,
     predictive_check,
+    sandwich,
 )
 from pyrovae.latent import Activity, activity
 from pyrovae.observations import Dequantized, Missing, MissingNotAtRandom, Observation, SelfMasking
@@ -45,6 +49,7 @@ __all__ = [
     "Activity",
     "Annealing",
     "Autoregressive",
+    "Calibration",
     "Comparison",
     "Conditional",
     "Dequantized",
@@ -58,11 +63,13 @@ __all__ = [
     "Product",
     "PyrovaeError",
     "Run",
+    "Sandwich",
     "SelfMasking",
     "Site",
     "activity",
     "adopt",
     "board",
+    "calibration",
     "compare",
     "conv_vae",
     "data",
@@ -85,6 +92,7 @@ __all__ = [
     "reconstruct",
     "rows",
     "sample",
+    "sandwich",
     "save",
     "schedules",
     "text_vae",

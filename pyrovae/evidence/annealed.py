@@ -12,7 +12,7 @@ from torch import Tensor
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded, sizes
-from pyrovae.evidence.chains import PILOT_CALLS, Annealing, Evaluate, Frozen, forwards, frozen_by, pilot
+from pyrovae.evidence.chains import PILOT_CALLS, Annealing, Evaluate, Frozen, backwards, forwards, frozen_by, pilot
 from pyrovae.evidence.draws import Kept, Wanted
 from pyrovae.evidence.expectations import Function
 from pyrovae.evidence.latents import Joint, Point, from_prior
@@ -91,6 +91,24 @@ class Annealed:
         forget(self.setting.program)
         figures = accumulator.figures() | _of_runs(torch.cat(log_ws)) | {"acceptance": torch.cat(rates).mean(0).cpu()}
         return kept.block(figures, self.setting.program, trees.rows(rows, slice(0, size)))
+
+    def both_ways(self, rows: list[Tree], latents: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Log-weights of chains from the start, and of as many back from latents of the posterior, (C, n), nats.
+
+        Both go by the same pilot, which knows nothing of these latents.
+        """
+        size = trees.num_data(*rows)
+        rows = padded(rows, self.sizes.block)
+        (true,) = padded([latents], self.sizes.block)
+        evaluate, frozen, end = self.evaluate(rows), self.pilot(rows), self.joint.unconstrained(true, *rows)
+        ahead, back = [], []
+        for _ in range(0, self.num_particles, self.sizes.chunk):
+            start = self.joint.draw(self.sizes.chunk, *rows)
+            ahead.append(forwards(evaluate, start, frozen, self.annealing)[0])
+            back.append(backwards(evaluate, end.expand_as(start).contiguous(), frozen, self.annealing)[0])
+        forget(self.setting.program)
+        log_w, log_w_back = (torch.cat(each)[: self.num_particles, :size] for each in (ahead, back))
+        return log_w, log_w_back
 
     def evaluate(self, rows: list[Tree]) -> Evaluate:
         """The densities and gradients at any u, for a whole block of data."""

@@ -15,6 +15,7 @@ from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded,
 from pyrovae.evidence.draws import Kept, Wanted
 from pyrovae.evidence.expectations import Function
 from pyrovae.evidence.streaming import Accumulator
+from pyrovae.placed import placed
 from pyrovae.precision import float64_device
 from pyrovae.trees import Tree
 
@@ -59,9 +60,17 @@ class Importance:
         kept = Kept(self.wanted)
         for start in range(0, self.num_particles, self.sizes.chunk):
             log_weight, values = self._points(rows, min(self.sizes.chunk, self.num_particles - start))
-            accumulator.add(torch.logsumexp(log_weight.flatten(0, -3), 0) if log_weight.dim() > 2 else log_weight)
+            accumulator.add(_per_particle(log_weight))
             kept.add(log_weight, values)
         return kept.block(accumulator.figures(), self.setting.program, rows)
+
+    def both_ways(self, rows: list[Tree], latents: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Log-weights of particles from the guide (S, n), and of latents from the posterior (1, n), nats."""
+        starts = range(0, self.num_particles, self.sizes.chunk)
+        counts = [min(self.sizes.chunk, self.num_particles - start) for start in starts]
+        log_w = torch.cat([_per_particle(self._points(rows, count)[0]) for count in counts])
+        true = self.setting.terms(placed(self.setting.program, latents), *rows)
+        return log_w, _per_particle(true.log_point_weight)
 
     def _points(self, rows: list[Tree], count: int) -> tuple[Tensor, Any]:
         """(*points, n) log-weights, nats; and the values of the draws, where they are wanted."""
@@ -79,3 +88,8 @@ class Importance:
 
     def _run(self, count: int, rows: list[Tree]) -> Any:
         return self._chunk(count, *rows)
+
+
+def _per_particle(log_weight: Tensor) -> Tensor:
+    """(*points, n) to (C, n): what is enumerated summed over."""
+    return torch.logsumexp(log_weight.flatten(0, -3), 0) if log_weight.dim() > 2 else log_weight

@@ -128,7 +128,7 @@ def log_marginal(
         data = Data((x, *given), floating_dtype(program), device)
         shift = _per_datum(log_jacobian, data.size)
         probe = data.rows(slice(0, 3))
-        _check_density(program, probe)
+        check_density(program, probe)
         setting = Setting(program, terms_for(program, *probe), data, probe, memory, compile)
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
@@ -227,7 +227,7 @@ def _options(
     return _Options(method, number, steps, annealing or Annealing(), num_draws, expectations or {}, seed)
 
 
-def _check_density(program: Any, probe: list[Tree]) -> None:
+def check_density(program: Any, probe: list[Tree]) -> None:
     """Refuse a guide that gives points: log q would be infinite, and Delta says 0."""
     with torch.random.fork_rng():
         latents = log_terms(program, *probe).latents
