@@ -1,0 +1,328 @@
+"""log p(x) without an estimate, where a program has it: linear-Gaussian, mixtures of such, discrete latents.
+
+Nothing is known of a program but its model. For every assignment of the discrete latents, log p(x, z) is tried for being
+a quadratic function of all continuous latents at once; whoever is not is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, NamedTuple, NoReturn
+
+import pyro
+import pyro.distributions as dist
+import pyro.poutine as poutine
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal
+
+from pyrovae import trees
+from pyrovae.distributions import DiagonalNormalMixture, FullNormalMixture
+from pyrovae.errors import PyrovaeError
+from pyrovae.parameters import Adopted, LocalParameters, floating_dtype, frozen
+from pyrovae.pathwise import PathwiseNormalMixture
+from pyrovae.randomness import seeded
+from pyrovae.supports import of_distribution, of_elements
+from pyrovae.terms import log_terms, samples
+from pyrovae.trees import Tree
+
+DRAWS = 4  # points from the prior, and as many from the posterior, at which the quadratic is tried
+TOLERANCE = 1e-6  # by which it may miss, nats, where it falls by 1 nat from the mode
+MOST_ROWS = 2**14  # that go through the model together
+MOST_ASSIGNMENTS = 2**14
+
+
+def exact_log_prob(program: Any, *rows: Tree) -> Tensor:
+    """log p(x | given) = log sum_y integral p(x, y, z | given) dz, in closed form.
+
+    y are the discrete latents, all of whose values are tried; a mixture of normals as a prior counts as such, by its
+    components. For each y, log p(x, y, z) = c - (z - m)^T H (z - m) / 2 in all D continuous latents together, so that
+    the integral is exp(c) (2 pi)^(D/2) |H|^(-1/2). Gradients at a draw from the prior and at D points beside it give H
+    and m; draws from the prior and from the posterior then confirm that it is so, to 1e-6 nats.
+
+    Args:
+        program: any program; its guide is never run. Computed in float64, whatever the program's own precision.
+        rows: x, then what is given: tensors or arrays, or trees of them, with n rows.
+
+    Returns:
+        (n,) float64 on the CPU, nats.
+
+    Raises:
+        PyrovaeError: log p(x, y, z) is not quadratic in z with a peak (a decoder that is not linear, a likelihood or
+            prior that is not normal); a latent that does not take all real values; discrete latents that cannot be
+            enumerated, or have more than 16,384 values together; a masked latent; see also ``pyrovae.log_terms``.
+
+    Example:
+        >>> import torch, pyrovae as pv
+        >>> from pyrovae.evidence.exact import exact_log_prob
+        >>> decoder = pv.Conditional(torch.nn.Linear(2, 6), pv.families.FixedScaleNormal(0.1))
+        >>> encoder = pv.Conditional(torch.nn.Linear(6, 4), pv.families.normal)
+        >>> exact_log_prob(pv.VAE(pv.priors.StandardNormal(2), decoder, encoder), torch.randn(5, 6)).shape
+        torch.Size([5])
+    """
+    size = trees.num_data(*rows)
+    with _in_float64(program, rows) as (adopted, device):
+        data = [trees.to(trees.as_tensors(tree, torch.float64), device) for tree in rows]
+        marginal = _Marginal(adopted, [trees.rows(tree, slice(0, 1)) for tree in data])
+        starts = range(0, size, marginal.block)
+        parts = [marginal([trees.rows(tree, slice(i, i + marginal.block)) for tree in data]) for i in starts]
+    return torch.cat(parts).cpu()
+
+
+@contextmanager
+def _in_float64(program: Any, rows: tuple[Tree, ...]) -> Iterator[tuple[Adopted, torch.device]]:
+    """The program, with its parameters and buffers in float64 and whatever it makes too; all put back afterwards."""
+    met, before = LocalParameters(), torch.get_default_dtype()
+    with frozen(program) as device, torch.random.fork_rng(), poutine.block(), met.scope():
+        one = [trees.rows(tree, slice(0, 1)) for tree in rows]
+        program.model(*(trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in one))
+    adopted = Adopted(program, met.own, met.seen, met.constraints)
+    parameters = [(p, p.data) for p in adopted.parameters() if p.is_floating_point()]
+    buffers = [(module._buffers, dict(module._buffers)) for module in adopted.modules()]
+    try:
+        for parameter, value in parameters:
+            parameter.data = value.double()
+        for own, values in buffers:
+            own.update({k: v.double() for k, v in values.items() if v is not None and v.is_floating_point()})
+        torch.set_default_dtype(torch.float64)
+        with frozen(adopted):
+            yield adopted, device
+    finally:
+        torch.set_default_dtype(before)
+        for parameter, value in parameters:
+            parameter.data = value
+        for own, values in buffers:
+            own.update(values)
+
+
+# ------------------------------------------------------------------------------------------------------ the latents
+
+
+class _Latent(NamedTuple):
+    """A latent site: the values (K, *event_shape) that it takes, or None where it takes all; the shape of one.
+
+    ``count`` is K, or the number of components of its prior.
+    """
+
+    values: Tensor | None
+    shape: torch.Size
+    count: int
+
+    @property
+    def size(self) -> int:
+        """How many continuous numbers it is."""
+        return 0 if self.values is not None else self.shape.numel()
+
+
+def _latent(name: str, site: Any) -> _Latent:
+    fn = site["fn"]
+    support = of_distribution(fn)
+    if site["mask"] is not None or isinstance(fn, dist.MaskedDistribution):
+        _refuse(f"the latent {name!r} is masked, and its density has no integral")
+    if support is not None and support.is_discrete:
+        values = _values(name, fn)
+        return _Latent(values, fn.event_shape, len(values))
+    if type(of_elements(support)).__name__ != "_Real":
+        _refuse(f"the latent {name!r} lies in {support}, not anywhere in R^D")
+    mixture = _mixture(fn)
+    return _Latent(None, fn.event_shape, 1 if mixture is None else mixture[0].shape[-1])
+
+
+def _values(name: str, fn: Any) -> Tensor:
+    """All values of a discrete latent, (K, *event_shape): of several elements, every combination."""
+    base = fn
+    while isinstance(base, Independent):
+        base = base.base_dist
+    if not getattr(base, "has_enumerate_support", False):
+        _refuse(f"the values of the discrete latent {name!r} cannot be enumerated", "importance")
+    single = base.enumerate_support(expand=False).reshape(-1, *base.event_shape)
+    number = fn.event_shape.numel() // base.event_shape.numel()
+    _check_count(len(single) ** number)
+    combinations = torch.cartesian_prod(*[torch.arange(len(single), device=single.device)] * number)
+    return single[combinations.reshape(-1, number)].reshape(-1, *fn.event_shape)
+
+
+def _mixture(fn: Any) -> tuple[Tensor, Any] | None:
+    """Logits (*batch, K) and components, batch shape (*batch, K), of a mixture; None of anything else."""
+    if isinstance(fn, MixtureSameFamily):
+        return fn.mixture_distribution.logits, fn.component_distribution
+    if not isinstance(fn, DiagonalNormalMixture | FullNormalMixture | PathwiseNormalMixture):
+        return None
+    full = isinstance(fn, FullNormalMixture)
+    components = MultivariateNormal(fn.loc, scale_tril=fn.scale_tril) if full else Independent(Normal(fn.loc, fn.scale), 1)
+    batch = fn.batch_shape + fn.logits.shape[-1:]
+    return fn.logits.expand(batch), components.expand(batch)
+
+
+class _Components(Messenger):
+    """Puts one component in the place of each mixture.
+
+    Args:
+        index: of the component in every row, (R,), by name.
+
+    Attributes:
+        log_weight: log of the product of the components' weights, (R,).
+    """
+
+    def __init__(self, index: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.index = index
+        self.log_weight: Any = 0.0
+
+    def _pyro_sample(self, msg: Any) -> None:
+        mixture = None if msg["is_observed"] or msg["name"] not in self.index else _mixture(msg["fn"])
+        if mixture is not None:
+            logits, components = mixture
+            index = self.index[msg["name"]]
+            rows = torch.arange(len(index), device=index.device)
+            self.log_weight = self.log_weight + logits.log_softmax(-1)[rows, index]
+            msg["fn"] = _component(msg["name"], components, rows, index)
+
+
+def _component(name: str, components: Any, rows: Tensor, index: Tensor) -> Any:
+    """The distribution, batch shape (R,), of component ``index`` in each row; ``components`` have batch shape (R, K)."""
+    if isinstance(components, Independent):
+        inner = _component(name, components.base_dist, rows, index)
+        return inner.to_event(components.reinterpreted_batch_ndims)
+    if isinstance(components, Normal):
+        return dist.Normal(components.loc[rows, index], components.scale[rows, index])
+    if isinstance(components, MultivariateNormal):
+        return dist.MultivariateNormal(components.loc[rows, index], scale_tril=components.scale_tril[rows, index])
+    _refuse(f"the latent {name!r} is a mixture of {type(components).__name__}, not of normals")
+
+
+# ----------------------------------------------------------------------------------------------------- the integral
+
+
+class _Marginal:
+    """log p(x | given) of a few data at a time.
+
+    Every assignment of the discrete latents is a row of data of its own, and so is every point z: nothing is asked of
+    the model but that its rows be independent. Tensors over rows are (A, P, n): assignments, points, data.
+
+    Args:
+        program: in float64.
+        one: a single row of (x, *given), on which to meet the latents.
+    """
+
+    def __init__(self, program: Adopted, one: list[Tree]) -> None:
+        self.program = program
+        with torch.random.fork_rng(), poutine.block(), LocalParameters().scope():
+            sites = samples(poutine.trace(program.model).get_trace(*one))
+        self.latents = {name: _latent(name, site) for name, site in sites if not site["is_observed"]}
+        self.size = sum(latent.size for latent in self.latents.values())
+        self.assignments = math.prod(latent.count for latent in self.latents.values())
+        _check_count(self.assignments)
+        self.block = max(1, MOST_ROWS // (self.assignments * (DRAWS + self.size)))
+
+    def __call__(self, rows: list[Tree]) -> Tensor:
+        """(n,), nats."""
+        n, device = trees.num_data(*rows), trees.leaves(rows)[0].device
+        if not self.size:
+            return self._log_joint(torch.empty(self.assignments, 1, n, 0, device=device), rows).squeeze(1).logsumexp(0)
+        with seeded(0, device):
+            return self._integral(rows).logsumexp(0)
+
+    def _integral(self, rows: list[Tree]) -> Tensor:
+        """log of the integral of p(x, y, z) over z, (A, n)."""
+        draws = self._draws(rows)
+        z = torch.cat([draws, draws[:, :1] + torch.eye(self.size).to(draws)[:, None]], 1)
+        value, gradient = self._slopes(z, rows)
+        possible = (value > -math.inf).any(1)  # or the assignment never occurs
+        hessian = (gradient[:, :1] - gradient[:, DRAWS:]).transpose(1, 2)  # of -log p, (A, n, D, D)
+        hessian = torch.where(possible[..., None, None], hessian + hessian.mT, 2 * torch.eye(self.size).to(z)) / 2
+        root, failed = torch.linalg.cholesky_ex(hessian)
+        if (failed > 0).any() or not hessian.isfinite().all():
+            self._refuse_shape()
+        mode = z[:, 0] + torch.cholesky_solve(gradient[:, 0, ..., None], root).squeeze(-1)
+        near = torch.linalg.solve_triangular(root.mT[:, None], torch.randn_like(draws)[..., None], upper=True).squeeze(-1)
+        z_near = mode[:, None] + torch.cat([torch.zeros_like(near[:, :1]), near], 1)
+        value_near, gradient_near = self._slopes(z_near, rows)
+        z, value, gradient = (torch.cat(pair, 1) for pair in ((z, z_near), (value, value_near), (gradient, gradient_near)))
+        self._check(z - mode[:, None], value, gradient, root, value_near[:, :1], possible)
+        return value_near[:, 0] + self.size / 2 * math.log(2 * math.pi) - root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def _check(
+        self, offset: Tensor, value: Tensor, gradient: Tensor, root: Tensor, peak: Tensor, possible: Tensor
+    ) -> None:
+        """Refuse where value and gradient at some point are not those of peak - |L^T offset|^2 / 2, H = L L^T."""
+        u = torch.einsum("anij,apni->apnj", root, offset)
+        slope = torch.linalg.solve_triangular(root[:, None], gradient[..., None], upper=False).squeeze(-1)
+        squares = u.square().sum(-1)
+        fits = (value - peak + squares / 2).abs() <= TOLERANCE * (1 + squares)
+        fits &= (slope + u).square().sum(-1) <= TOLERANCE**2 * (1 + squares)
+        if not (fits | ~possible[:, None]).all():
+            self._refuse_shape()
+
+    def _refuse_shape(self) -> NoReturn:
+        names = [name for name, latent in self.latents.items() if latent.values is None]
+        _refuse(f"log p(x, z) is not a quadratic function of {names} with a peak, as in a linear-Gaussian program")
+
+    def _slopes(self, z: Tensor, rows: list[Tree]) -> tuple[Tensor, Tensor]:
+        """log p(x, y, z) and its gradient at z (A, P, n, D); gradients of what is impossible are 0."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            value = self._log_joint(z, rows)
+            (gradient,) = torch.autograd.grad(value.sum(), z)
+        return value.detach(), torch.where(value[..., None] > -math.inf, gradient, 0.0)
+
+    def _log_joint(self, z: Tensor, rows: list[Tree]) -> Tensor:
+        """log p(x, y, z | given) at z (A, P, n, D), for the A assignments of y: (A, P, n)."""
+        index = self._index(z.shape[1:3], z.device)
+        components = _Components(index)
+        fixed = self._discrete(index) | self._continuous(z.flatten(0, 2))
+
+        def guide(*_: Any) -> None:
+            with pyro.plate("exact", len(z.flatten(0, 2)), dim=-1):
+                for name, value in fixed.items():
+                    pyro.sample(name, dist.Delta(value, event_dim=value.dim() - 1))
+
+        terms = log_terms(SimpleNamespace(model=components(self.program.model), guide=guide), *self._repeated(z, rows))
+        joint = (terms.log_px_z + terms.log_pz).squeeze(0) + components.log_weight
+        return joint.reshape(z.shape[:3])
+
+    def _draws(self, rows: list[Tree]) -> Tensor:
+        """From the prior p(z | y), (A, DRAWS, n, D)."""
+        n, device = trees.num_data(*rows), trees.leaves(rows)[0].device
+        shape = torch.empty(self.assignments, DRAWS, n, device=device)
+        index = self._index(shape.shape[1:], device)
+        model = poutine.condition(_Components(index)(self.program.model), data=self._discrete(index))
+        with LocalParameters().scope(), poutine.block():
+            nodes = poutine.trace(model).get_trace(*self._repeated(shape, rows)).nodes
+        own = [nodes[name]["value"].reshape(shape.numel(), -1) for name, latent in self.latents.items() if latent.size]
+        return torch.cat(own, 1).reshape(*shape.shape, self.size)
+
+    def _repeated(self, like: Tensor, rows: list[Tree]) -> list[Tree]:
+        return [trees.repeat(tree, like.shape[0] * like.shape[1]) for tree in rows]
+
+    def _index(self, points: torch.Size, device: torch.device) -> dict[str, Tensor]:
+        """By name, which value or component each row has: the digits of the number of its assignment."""
+        rest = torch.arange(self.assignments, device=device).repeat_interleave(points.numel())
+        digits = {}
+        for name, latent in self.latents.items():
+            digits[name], rest = rest % latent.count, rest // latent.count
+        return digits
+
+    def _discrete(self, index: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {n: latent.values[index[n]] for n, latent in self.latents.items() if latent.values is not None}
+
+    def _continuous(self, z: Tensor) -> dict[str, Tensor]:
+        own = {name: latent for name, latent in self.latents.items() if latent.values is None}
+        parts = z.split([latent.size for latent in own.values()], 1) if own else []
+        return {n: part.reshape(-1, *own[n].shape) for n, part in zip(own, parts, strict=True)}
+
+
+def _check_count(assignments: int) -> None:
+    if assignments > MOST_ASSIGNMENTS:
+        _refuse(
+            f"its discrete latents and components of mixtures have {assignments:,} values together, above "
+            f"{MOST_ASSIGNMENTS:,}"
+        )
+
+
+def _refuse(reason: str, method: str = "annealed") -> NoReturn:
+    raise PyrovaeError(f"log p(x) has no closed form that is found here: {reason}. Estimate it by method={method!r}")
