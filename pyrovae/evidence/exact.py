@@ -7,33 +7,27 @@ a quadratic function of all continuous latents at once; whoever is not is refuse
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import pyro
 import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 from pyrovae import trees
-from pyrovae.distributions import DiagonalNormalMixture, FullNormalMixture
-from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.assignments import Components, check_count, latent_of, refuse
 from pyrovae.parameters import Adopted, LocalParameters, floating_dtype, frozen
-from pyrovae.pathwise import PathwiseNormalMixture
 from pyrovae.randomness import seeded
-from pyrovae.supports import of_distribution, of_elements
 from pyrovae.terms import log_terms, samples
 from pyrovae.trees import Tree
 
 DRAWS = 4  # points from the prior, and as many from the posterior, at which the quadratic is tried
 TOLERANCE = 1e-6  # by which it may miss, nats, where it falls by 1 nat from the mode
 MOST_ROWS = 2**14  # that go through the model together
-MOST_ASSIGNMENTS = 2**14
 
 
 def exact_log_prob(program: Any, *rows: Tree) -> Tensor:
@@ -99,105 +93,6 @@ def _in_float64(program: Any, rows: tuple[Tree, ...]) -> Iterator[tuple[Adopted,
             own.update(values)
 
 
-# ------------------------------------------------------------------------------------------------------ the latents
-
-
-class _Latent(NamedTuple):
-    """A latent site: the values (K, *event_shape) that it takes, or None where it takes all; the shape of one.
-
-    ``count`` is K, or the number of components of its prior.
-    """
-
-    values: Tensor | None
-    shape: torch.Size
-    count: int
-
-    @property
-    def size(self) -> int:
-        """How many continuous numbers it is."""
-        return 0 if self.values is not None else self.shape.numel()
-
-
-def _latent(name: str, site: Any) -> _Latent:
-    fn = site["fn"]
-    support = of_distribution(fn)
-    if site["mask"] is not None or isinstance(fn, dist.MaskedDistribution):
-        _refuse(f"the latent {name!r} is masked, and its density has no integral")
-    if support is not None and support.is_discrete:
-        values = _values(name, fn)
-        return _Latent(values, fn.event_shape, len(values))
-    if type(of_elements(support)).__name__ != "_Real":
-        _refuse(f"the latent {name!r} lies in {support}, not anywhere in R^D")
-    mixture = _mixture(fn)
-    return _Latent(None, fn.event_shape, 1 if mixture is None else mixture[0].shape[-1])
-
-
-def _values(name: str, fn: Any) -> Tensor:
-    """All values of a discrete latent, (K, *event_shape): of several elements, every combination."""
-    base = fn
-    while isinstance(base, Independent):
-        base = base.base_dist
-    if not getattr(base, "has_enumerate_support", False):
-        _refuse(f"the values of the discrete latent {name!r} cannot be enumerated", "importance")
-    single = base.enumerate_support(expand=False).reshape(-1, *base.event_shape)
-    number = fn.event_shape.numel() // base.event_shape.numel()
-    _check_count(len(single) ** number)
-    combinations = torch.cartesian_prod(*[torch.arange(len(single), device=single.device)] * number)
-    return single[combinations.reshape(-1, number)].reshape(-1, *fn.event_shape)
-
-
-def _mixture(fn: Any) -> tuple[Tensor, Any] | None:
-    """Logits (*batch, K) and components, batch shape (*batch, K), of a mixture; None of anything else."""
-    if isinstance(fn, MixtureSameFamily):
-        return fn.mixture_distribution.logits, fn.component_distribution
-    if not isinstance(fn, DiagonalNormalMixture | FullNormalMixture | PathwiseNormalMixture):
-        return None
-    full = isinstance(fn, FullNormalMixture)
-    components = MultivariateNormal(fn.loc, scale_tril=fn.scale_tril) if full else Independent(Normal(fn.loc, fn.scale), 1)
-    batch = fn.batch_shape + fn.logits.shape[-1:]
-    return fn.logits.expand(batch), components.expand(batch)
-
-
-class _Components(Messenger):
-    """Puts one component in the place of each mixture.
-
-    Args:
-        index: of the component in every row, (R,), by name.
-
-    Attributes:
-        log_weight: log of the product of the components' weights, (R,).
-    """
-
-    def __init__(self, index: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.index = index
-        self.log_weight: Any = 0.0
-
-    def _pyro_sample(self, msg: Any) -> None:
-        mixture = None if msg["is_observed"] or msg["name"] not in self.index else _mixture(msg["fn"])
-        if mixture is not None:
-            logits, components = mixture
-            index = self.index[msg["name"]]
-            rows = torch.arange(len(index), device=index.device)
-            self.log_weight = self.log_weight + logits.log_softmax(-1)[rows, index]
-            msg["fn"] = _component(msg["name"], components, rows, index)
-
-
-def _component(name: str, components: Any, rows: Tensor, index: Tensor) -> Any:
-    """The distribution, batch shape (R,), of component ``index`` in each row; ``components`` have batch shape (R, K)."""
-    if isinstance(components, Independent):
-        inner = _component(name, components.base_dist, rows, index)
-        return inner.to_event(components.reinterpreted_batch_ndims)
-    if isinstance(components, Normal):
-        return dist.Normal(components.loc[rows, index], components.scale[rows, index])
-    if isinstance(components, MultivariateNormal):
-        return dist.MultivariateNormal(components.loc[rows, index], scale_tril=components.scale_tril[rows, index])
-    _refuse(f"the latent {name!r} is a mixture of {type(components).__name__}, not of normals")
-
-
-# ----------------------------------------------------------------------------------------------------- the integral
-
-
 class _Marginal:
     """log p(x | given) of a few data at a time.
 
@@ -213,10 +108,10 @@ class _Marginal:
         self.program = program
         with torch.random.fork_rng(), poutine.block(), LocalParameters().scope():
             sites = samples(poutine.trace(program.model).get_trace(*one))
-        self.latents = {name: _latent(name, site) for name, site in sites if not site["is_observed"]}
+        self.latents = {name: latent_of(name, site) for name, site in sites if not site["is_observed"]}
         self.size = sum(latent.size for latent in self.latents.values())
         self.assignments = math.prod(latent.count for latent in self.latents.values())
-        _check_count(self.assignments)
+        check_count(self.assignments)
         self.block = max(1, MOST_ROWS // (self.assignments * (DRAWS + self.size)))
 
     def __call__(self, rows: list[Tree]) -> Tensor:
@@ -239,10 +134,14 @@ class _Marginal:
         if (failed > 0).any() or not hessian.isfinite().all():
             self._refuse_shape()
         mode = z[:, 0] + torch.cholesky_solve(gradient[:, 0, ..., None], root).squeeze(-1)
-        near = torch.linalg.solve_triangular(root.mT[:, None], torch.randn_like(draws)[..., None], upper=True).squeeze(-1)
+        near = torch.linalg.solve_triangular(root.mT[:, None], torch.randn_like(draws)[..., None], upper=True).squeeze(
+            -1
+        )
         z_near = mode[:, None] + torch.cat([torch.zeros_like(near[:, :1]), near], 1)
         value_near, gradient_near = self._slopes(z_near, rows)
-        z, value, gradient = (torch.cat(pair, 1) for pair in ((z, z_near), (value, value_near), (gradient, gradient_near)))
+        z, value, gradient = (
+            torch.cat(pair, 1) for pair in ((z, z_near), (value, value_near), (gradient, gradient_near))
+        )
         self._check(z - mode[:, None], value, gradient, root, value_near[:, :1], possible)
         return value_near[:, 0] + self.size / 2 * math.log(2 * math.pi) - root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
@@ -260,7 +159,7 @@ class _Marginal:
 
     def _refuse_shape(self) -> NoReturn:
         names = [name for name, latent in self.latents.items() if latent.values is None]
-        _refuse(f"log p(x, z) is not a quadratic function of {names} with a peak, as in a linear-Gaussian program")
+        refuse(f"log p(x, z) is not a quadratic function of {names} with a peak, as in a linear-Gaussian program")
 
     def _slopes(self, z: Tensor, rows: list[Tree]) -> tuple[Tensor, Tensor]:
         """log p(x, y, z) and its gradient at z (A, P, n, D); gradients of what is impossible are 0."""
@@ -273,7 +172,7 @@ class _Marginal:
     def _log_joint(self, z: Tensor, rows: list[Tree]) -> Tensor:
         """log p(x, y, z | given) at z (A, P, n, D), for the A assignments of y: (A, P, n)."""
         index = self._index(z.shape[1:3], z.device)
-        components = _Components(index)
+        components = Components(index)
         fixed = self._discrete(index) | self._continuous(z.flatten(0, 2))
 
         def guide(*_: Any) -> None:
@@ -290,7 +189,7 @@ class _Marginal:
         n, device = trees.num_data(*rows), trees.leaves(rows)[0].device
         shape = torch.empty(self.assignments, DRAWS, n, device=device)
         index = self._index(shape.shape[1:], device)
-        model = poutine.condition(_Components(index)(self.program.model), data=self._discrete(index))
+        model = poutine.condition(Components(index)(self.program.model), data=self._discrete(index))
         with LocalParameters().scope(), poutine.block():
             nodes = poutine.trace(model).get_trace(*self._repeated(shape, rows)).nodes
         own = [nodes[name]["value"].reshape(shape.numel(), -1) for name, latent in self.latents.items() if latent.size]
@@ -314,15 +213,3 @@ class _Marginal:
         own = {name: latent for name, latent in self.latents.items() if latent.values is None}
         parts = z.split([latent.size for latent in own.values()], 1) if own else []
         return {n: part.reshape(-1, *own[n].shape) for n, part in zip(own, parts, strict=True)}
-
-
-def _check_count(assignments: int) -> None:
-    if assignments > MOST_ASSIGNMENTS:
-        _refuse(
-            f"its discrete latents and components of mixtures have {assignments:,} values together, above "
-            f"{MOST_ASSIGNMENTS:,}"
-        )
-
-
-def _refuse(reason: str, method: str = "annealed") -> NoReturn:
-    raise PyrovaeError(f"log p(x) has no closed form that is found here: {reason}. Estimate it by method={method!r}")
