@@ -22,12 +22,12 @@ MOST_ASSIGNMENTS = 2**14
 class Latent(NamedTuple):
     """A latent site: the values (K, *event_shape) that it takes, or None where it takes all; the shape of one.
 
-    ``count`` is K, or the number of components of its prior.
+    ``number`` is K, or the number of components of its prior.
     """
 
     values: Tensor | None
     shape: torch.Size
-    count: int
+    number: int
 
     @property
     def size(self) -> int:
@@ -36,10 +36,15 @@ class Latent(NamedTuple):
 
 
 def latent_of(name: str, site: Any) -> Latent:
+    """What Pyro's site of a latent is, in the model's trace of a single datum."""
     fn = site["fn"]
     support = of_distribution(fn)
     if site["mask"] is not None or isinstance(fn, dist.MaskedDistribution):
         refuse(f"the latent {name!r} is masked, and its density has no integral")
+    if site["value"].shape != (1, *fn.event_shape):
+        refuse(
+            f"the latent {name!r} has shape {tuple(site['value'].shape)} for one datum: it must be in the data plate"
+        )
     if support is not None and support.is_discrete:
         values = _values(name, fn)
         return Latent(values, fn.event_shape, len(values))
@@ -103,7 +108,7 @@ class Components(Messenger):
 
 
 def _component(name: str, components: Any, rows: Tensor, index: Tensor) -> Any:
-    """The distribution, batch shape (R,), of component ``index`` in each row; ``components`` have batch shape (R, K)."""
+    """Component ``index`` in each row, batch shape (R,), of ``components`` with batch shape (R, K)."""
     if isinstance(components, Independent):
         inner = _component(name, components.base_dist, rows, index)
         return inner.to_event(components.reinterpreted_batch_ndims)

@@ -1,7 +1,7 @@
 """log p(x) without an estimate, where a program has it: linear-Gaussian, mixtures of such, discrete latents.
 
-Nothing is known of a program but its model. For every assignment of the discrete latents, log p(x, z) is tried for being
-a quadratic function of all continuous latents at once; whoever is not is refused.
+Nothing is known of a program but its model. For every assignment of the discrete latents, log p(x, z) is tried for
+being a quadratic function of all continuous latents at once. A program of which that is not so is refused.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import pyro
 import pyro.distributions as dist
@@ -93,6 +93,19 @@ def _in_float64(program: Any, rows: tuple[Tree, ...]) -> Iterator[tuple[Adopted,
             own.update(values)
 
 
+class _Points(NamedTuple):
+    """Points z, (A, P, n, D), with log p(x, y, z), (A, P, n), and its gradient in z; 0 where that is -inf."""
+
+    z: Tensor
+    value: Tensor
+    gradient: Tensor
+
+    @property
+    def possible(self) -> Tensor:
+        """Which assignments occur at all, (A, n)."""
+        return (self.value != -math.inf).any(1)
+
+
 class _Marginal:
     """log p(x | given) of a few data at a time.
 
@@ -110,7 +123,7 @@ class _Marginal:
             sites = samples(poutine.trace(program.model).get_trace(*one))
         self.latents = {name: latent_of(name, site) for name, site in sites if not site["is_observed"]}
         self.size = sum(latent.size for latent in self.latents.values())
-        self.assignments = math.prod(latent.count for latent in self.latents.values())
+        self.assignments = math.prod(latent.number for latent in self.latents.values())
         check_count(self.assignments)
         self.block = max(1, MOST_ROWS // (self.assignments * (DRAWS + self.size)))
 
@@ -125,49 +138,48 @@ class _Marginal:
     def _integral(self, rows: list[Tree]) -> Tensor:
         """log of the integral of p(x, y, z) over z, (A, n)."""
         draws = self._draws(rows)
-        z = torch.cat([draws, draws[:, :1] + torch.eye(self.size).to(draws)[:, None]], 1)
-        value, gradient = self._slopes(z, rows)
-        possible = (value > -math.inf).any(1)  # or the assignment never occurs
-        hessian = (gradient[:, :1] - gradient[:, DRAWS:]).transpose(1, 2)  # of -log p, (A, n, D, D)
-        hessian = torch.where(possible[..., None, None], hessian + hessian.mT, 2 * torch.eye(self.size).to(z)) / 2
+        far = self._points(torch.cat([draws, draws[:, :1] + torch.eye(self.size).to(draws)[:, None]], 1), rows)
+        mode, root = self._peak(far)
+        noise = torch.linalg.solve_triangular(root.mT[:, None], torch.randn_like(draws).unsqueeze(-1), upper=True)
+        offsets = torch.cat([torch.zeros_like(draws[:, :1]), noise.squeeze(-1)], 1)
+        near = self._points(mode[:, None] + offsets, rows)
+        top = near.value[:, 0]
+        self._check(far, mode, root, top)
+        self._check(near, mode, root, top)
+        return top + self.size / 2 * math.log(2 * math.pi) - root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def _peak(self, far: _Points) -> tuple[Tensor, Tensor]:
+        """Where a quadratic function has its peak, (A, n, D), and L, (A, n, D, D), where L L^T = H = -its Hessian.
+
+        From the gradients g at a point z and at D points z + e_d: g(z) - g(z + e_d) = H e_d, mode = z + H^-1 g(z).
+        """
+        rows = (far.gradient[:, :1] - far.gradient[:, DRAWS:]).transpose(1, 2)  # of H, (A, n, D, D)
+        hessian = torch.where(far.possible[..., None, None], (rows + rows.mT) / 2, torch.eye(self.size).to(rows))
         root, failed = torch.linalg.cholesky_ex(hessian)
         if (failed > 0).any() or not hessian.isfinite().all():
-            self._refuse_shape()
-        mode = z[:, 0] + torch.cholesky_solve(gradient[:, 0, ..., None], root).squeeze(-1)
-        near = torch.linalg.solve_triangular(root.mT[:, None], torch.randn_like(draws)[..., None], upper=True).squeeze(
-            -1
-        )
-        z_near = mode[:, None] + torch.cat([torch.zeros_like(near[:, :1]), near], 1)
-        value_near, gradient_near = self._slopes(z_near, rows)
-        z, value, gradient = (
-            torch.cat(pair, 1) for pair in ((z, z_near), (value, value_near), (gradient, gradient_near))
-        )
-        self._check(z - mode[:, None], value, gradient, root, value_near[:, :1], possible)
-        return value_near[:, 0] + self.size / 2 * math.log(2 * math.pi) - root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            self._refuse()
+        return far.z[:, 0] + torch.cholesky_solve(far.gradient[:, 0].unsqueeze(-1), root).squeeze(-1), root
 
-    def _check(
-        self, offset: Tensor, value: Tensor, gradient: Tensor, root: Tensor, peak: Tensor, possible: Tensor
-    ) -> None:
-        """Refuse where value and gradient at some point are not those of peak - |L^T offset|^2 / 2, H = L L^T."""
-        u = torch.einsum("anij,apni->apnj", root, offset)
-        slope = torch.linalg.solve_triangular(root[:, None], gradient[..., None], upper=False).squeeze(-1)
+    def _check(self, points: _Points, mode: Tensor, root: Tensor, top: Tensor) -> None:
+        """Refuse where a value or gradient is not that of top - |u|^2 / 2 with u = L^T (z - mode)."""
+        u = torch.einsum("anij,apni->apnj", root, points.z - mode[:, None])
+        slope = torch.linalg.solve_triangular(root[:, None], points.gradient.unsqueeze(-1), upper=False).squeeze(-1)
         squares = u.square().sum(-1)
-        fits = (value - peak + squares / 2).abs() <= TOLERANCE * (1 + squares)
-        fits &= (slope + u).square().sum(-1) <= TOLERANCE**2 * (1 + squares)
-        if not (fits | ~possible[:, None]).all():
-            self._refuse_shape()
+        fits = (points.value - top[:, None] + squares / 2).abs() <= TOLERANCE * (1 + squares)
+        fits &= (slope + u).norm(dim=-1) <= TOLERANCE * (1 + squares).sqrt()
+        if not (fits | ~points.possible[:, None]).all():
+            self._refuse()
 
-    def _refuse_shape(self) -> NoReturn:
+    def _refuse(self) -> NoReturn:
         names = [name for name, latent in self.latents.items() if latent.values is None]
         refuse(f"log p(x, z) is not a quadratic function of {names} with a peak, as in a linear-Gaussian program")
 
-    def _slopes(self, z: Tensor, rows: list[Tree]) -> tuple[Tensor, Tensor]:
-        """log p(x, y, z) and its gradient at z (A, P, n, D); gradients of what is impossible are 0."""
+    def _points(self, z: Tensor, rows: list[Tree]) -> _Points:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             value = self._log_joint(z, rows)
             (gradient,) = torch.autograd.grad(value.sum(), z)
-        return value.detach(), torch.where(value[..., None] > -math.inf, gradient, 0.0)
+        return _Points(z.detach(), value.detach(), torch.where(value[..., None] == -math.inf, 0.0, gradient))
 
     def _log_joint(self, z: Tensor, rows: list[Tree]) -> Tensor:
         """log p(x, y, z | given) at z (A, P, n, D), for the A assignments of y: (A, P, n)."""
@@ -181,7 +193,7 @@ class _Marginal:
                     pyro.sample(name, dist.Delta(value, event_dim=value.dim() - 1))
 
         terms = log_terms(SimpleNamespace(model=components(self.program.model), guide=guide), *self._repeated(z, rows))
-        joint = (terms.log_px_z + terms.log_pz).squeeze(0) + components.log_weight
+        joint: Tensor = (terms.log_px_z + terms.log_pz).squeeze(0) + components.log_weight
         return joint.reshape(z.shape[:3])
 
     def _draws(self, rows: list[Tree]) -> Tensor:
@@ -191,8 +203,8 @@ class _Marginal:
         index = self._index(shape.shape[1:], device)
         model = poutine.condition(Components(index)(self.program.model), data=self._discrete(index))
         with LocalParameters().scope(), poutine.block():
-            nodes = poutine.trace(model).get_trace(*self._repeated(shape, rows)).nodes
-        own = [nodes[name]["value"].reshape(shape.numel(), -1) for name, latent in self.latents.items() if latent.size]
+            trace: Any = poutine.trace(model).get_trace(*self._repeated(shape, rows))
+        own = [trace.nodes[n]["value"].reshape(shape.numel(), -1) for n, latent in self.latents.items() if latent.size]
         return torch.cat(own, 1).reshape(*shape.shape, self.size)
 
     def _repeated(self, like: Tensor, rows: list[Tree]) -> list[Tree]:
@@ -203,7 +215,7 @@ class _Marginal:
         rest = torch.arange(self.assignments, device=device).repeat_interleave(points.numel())
         digits = {}
         for name, latent in self.latents.items():
-            digits[name], rest = rest % latent.count, rest // latent.count
+            digits[name], rest = rest % latent.number, rest // latent.number
         return digits
 
     def _discrete(self, index: dict[str, Tensor]) -> dict[str, Tensor]:

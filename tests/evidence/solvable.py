@@ -326,7 +326,7 @@ def beta_bernoulli() -> Solvable:
 
 
 def nonlinear() -> Solvable:
-    """A random network from two latents to six pixels, log p(x) by quadrature; a random encoder wider than the prior."""
+    """A random network from two latents to six pixels, log p(x) by quadrature; a random and wide encoder."""
     torch.manual_seed(9)
     decoder = pv.Conditional(pv.networks.MLP(2, 16, 6, activation=nn.Tanh), pv.families.bernoulli)
     with torch.no_grad():

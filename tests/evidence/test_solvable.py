@@ -77,7 +77,7 @@ def _check_bound(judged: Judged) -> None:
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("name", SOLVABLE)
 def test_errors_are_as_claimed_or_flagged(double: None, name: str, estimator: str) -> None:
-    """Standard normal where k-hat < 0.5 and ESS > 200, which is nearly everywhere or, under a bad guide, nearly nowhere.
+    """Standard normal where k-hat < 0.5 and ESS > 200: nearly everywhere or, under a bad guide, nearly nowhere.
 
     The variance exists under the guides that are fair, for there the weights w = p(x, z) / q(z | x) are bounded. Linear
     programs have the posterior N(m, V) and the guide N(m + a, c^2 V), c > 1: with r = z - m in the metric of V,
