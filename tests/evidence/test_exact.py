@@ -211,13 +211,13 @@ def test_without_latents(double: None) -> None:
 # ---------------------------------------------------------------------------------------------------------- refusals
 
 
-def one_latent(latent: Any, mean: Any = lambda z: z) -> Any:
-    """z from a distribution, x ~ N(mean(z), 1)."""
+def one_latent(latent: Any, mean: Any = lambda z: z, sigma: float = 1.0) -> Any:
+    """z from a distribution, x ~ N(mean(z), sigma)."""
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x), dim=-1):
             z = pyro.sample("z", latent)
-            pyro.sample("x", dist.Normal(mean(z), 1.0), obs=x)
+            pyro.sample("x", dist.Normal(mean(z), sigma), obs=x)
 
     return program(model, never)
 
@@ -261,6 +261,19 @@ def test_refusals(double: None, name: str) -> None:
     refused, reason = REFUSED[name]
     with pytest.raises(pv.PyrovaeError, match=reason):
         exact_log_prob(refused, torch.randn(5))
+
+
+def test_a_bend_that_the_posterior_meets_and_the_prior_does_not(double: None) -> None:
+    bent = one_latent(normal, lambda z: z + torch.relu(z - 6))
+    with pytest.raises(pv.PyrovaeError, match="not a quadratic"):
+        exact_log_prob(bent, torch.full((1,), 20.0))
+    exact_log_prob(bent, torch.full((1,), -20.0))
+
+
+def test_a_second_peak(double: None) -> None:
+    """x ~ N(|z|, 0.01): at either peak, log p(x, z) is quadratic for many standard deviations around."""
+    with pytest.raises(pv.PyrovaeError, match="not a quadratic"):
+        exact_log_prob(one_latent(normal, torch.abs, 0.01), torch.full((5,), 2.0))
 
 
 def test_noise_of_dequantization_is_a_latent(double: None) -> None:
