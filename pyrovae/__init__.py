@@ -3,6 +3,7 @@
 from pyrovae import (
     board,
     data,
+    evidence,
     families,
     flows,
     gradients,
@@ -17,7 +18,7 @@ from pyrovae import (
 from pyrovae.autoregressive import Autoregressive
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Comparison, Evidence, EvidenceWarning, compare, log_marginal
+from pyrovae.evidence import Annealing, Comparison, Evidence, EvidenceWarning, compare, log_marginal
 from pyrovae.latent import Activity, activity
 from pyrovae.observations import Dequantized, Missing, MissingNotAtRandom, Observation, SelfMasking
 from pyrovae.parameters import adopt
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VAE",
     "Activity",
+    "Annealing",
     "Autoregressive",
     "Comparison",
     "Conditional",
@@ -55,6 +57,7 @@ __all__ = [
     "conv_vae",
     "data",
     "encode",
+    "evidence",
     "families",
     "fit",
     "flows",

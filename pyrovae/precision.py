@@ -19,6 +19,11 @@ def float64(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
+def float64_device(device: torch.device) -> torch.device:
+    """Where float64 tensors for ``device`` live: on the CPU where the device has none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 @cache
 def fast_is_exact() -> bool:
     """Whether ``set_float32_matmul_precision("medium")`` still computes in float32 on this CPU.

@@ -71,6 +71,12 @@ class Fast:
         if self.compiled is not None:
             self.compiled.noise.step.zero_()
 
+    def begin(self) -> None:
+        """Begin with other random numbers, which the state of the CPU's global generator decides."""
+        if self.compiled is not None:
+            self.compiled.noise.draw_key()
+            self.rewind()
+
     def __call__(self, *feed: Tree) -> Any:
         if self.compiled is None or kind(feed) != self.usual:
             return self.eager(*feed)

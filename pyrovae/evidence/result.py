@@ -16,6 +16,8 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.pareto import threshold
 
 # k-hat and the standard error come from the same draws: where many data are flagged, the others are not safe either.
+FEW = 64  # chains, below which k-hat says nothing
+SPREAD = 0.1  # nats, between runs
 DOUBT = "no coverage is claimed: errors understate there, and may elsewhere"
 
 
@@ -45,7 +47,12 @@ class Evidence:
             above the threshold.
         ess: effective sample size (sum w)^2 / sum w^2, (N,).
         pareto_k: k-hat of the weights' tail, (N,); nan where all weights are equal (an exact guide).
-        num_particles: S.
+        num_particles: S: particles, or chains.
+        method: "importance" or "annealed".
+        num_steps: of annealing; 1 for importance sampling.
+        start: where chains begin, "guide" or "prior".
+        acceptance: the mean acceptance rate of a datum's chains, (N,); None where nothing is accepted.
+        runs: log p-hat of each of R independent groups of chains, (R, N), nats; by annealing alone.
         num_dimensions: how many numbers make up one datum, those that are missing not counted (then in the mean over
             the data); 0 if unknown, or where ``log_prob`` is of more than these, as of a mask under
             ``pyrovae.MissingNotAtRandom``: the mask's bits are not those of the numbers.
@@ -62,6 +69,11 @@ class Evidence:
     pareto_k: Tensor
     num_particles: int
     num_dimensions: float
+    method: str = "importance"
+    num_steps: int = 1
+    start: str = "guide"
+    acceptance: Tensor | None = None
+    runs: Tensor | None = None
     is_bound: bool = True
     seed: int | None = None
     log_jacobian: float = 0.0
@@ -77,14 +89,39 @@ class Evidence:
         """The k-hat above which an estimate is not reliable: min(1 - 1 / log10 S, 0.7)."""
         return threshold(self.num_particles)
 
+    @property
+    def judged_by_runs(self) -> bool:
+        """Whether there are too few chains for k-hat, so that the spread of independent runs stands for it."""
+        return self.runs is not None and self.num_particles < FEW
+
+    @property
+    def spread(self) -> Tensor:
+        """By how much another run would differ: sd of the R groups' estimates / sqrt R, (N,), nats; nan for R < 2."""
+        runs = self.log_prob[None] if self.runs is None else self.runs
+        if len(runs) < 2:
+            return torch.full_like(self.log_prob, math.nan)
+        return runs.std(0) / math.sqrt(len(runs))
+
     @cached_property
     def unreliable(self) -> Tensor:
-        """Which data have k-hat above the threshold, or no finite estimate or error at all, (N,) bool."""
-        return (self.pareto_k > self.threshold) | ~self.log_prob.isfinite() | self.standard_error.isnan()
+        """Of which data no error can be trusted, (N,) bool: whose k-hat is above the threshold, or, of fewer than 64
+        chains, whose runs spread by more than 0.1 nats; or that have no finite estimate or error at all."""
+        bad = ~(self.spread <= SPREAD) if self.judged_by_runs else self.pareto_k > self.threshold
+        return bad | ~self.log_prob.isfinite() | self.standard_error.isnan()
+
+    @property
+    def doubt(self) -> str:
+        """What makes data ``unreliable``, in words."""
+        sign = (
+            f"independent runs differ by more than {SPREAD}"
+            if self.judged_by_runs
+            else f"k-hat is above {self.threshold:.2f}"
+        )
+        return f"{sign}, or no error can be given,"
 
     @property
     def share_unreliable(self) -> float:
-        """The share of data with k-hat above the threshold."""
+        """The share of data that are ``unreliable``."""
         return self.unreliable.double().mean().item()
 
     @property
@@ -113,16 +150,30 @@ class Evidence:
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         lines = [f"{name:<{widths[0]}}  {value:>{widths[1]}}  {note}" for name, value, note in rows]
         seed = "not set" if self.seed is None else self.seed
-        return "\n".join([f"log p(x) by importance sampling, {self.num_particles:,} particles, seed {seed}", *lines])
+        return "\n".join([f"log p(x) by {self.procedure}, seed {seed}", *lines])
+
+    @property
+    def procedure(self) -> str:
+        """How it was estimated, in words."""
+        if self.method == "annealed":
+            return f"annealing from the {self.start}, {self.num_particles:,} chains of {self.num_steps:,} steps"
+        return f"importance sampling, {self.num_particles:,} particles"
 
     def _trust_rows(self) -> list[tuple[str, str, str]]:
         percent = f"{100 * self.share_unreliable:.1f} %"
         trust = DOUBT if self.unreliable.any() else "no sign of errors too small"
         few, middle = torch.quantile(self.ess, torch.tensor([0.05, 0.5], dtype=self.ess.dtype)).tolist()
+        sign = f"runs apart by {SPREAD}" if self.judged_by_runs else f"k-hat above {self.threshold:.2f}"
+        rates = [] if self.acceptance is None else [self._acceptance_row(self.acceptance)]
         return [
-            (f"k-hat above {self.threshold:.2f}", percent, f"of {self.num_data:,} data: {trust}"),
+            (sign, percent, f"of {self.num_data:,} data: {trust}"),
+            *rates,
             ("effective sample size", f"{middle:,.1f}", f"in the median; below {few:,.1f} for 5 % of the data"),
         ]
+
+    def _acceptance_row(self, rates: Tensor) -> tuple[str, str, str]:
+        low = rates.min().item()
+        return "acceptance", f"{rates.mean().item():.2f}", f"of transitions; at least {low:.2f} for every datum"
 
     def _figure_rows(self) -> list[tuple[str, str, str]]:
         kind = "lower bound, in expectation" if self.is_bound else "estimate, not a bound"
@@ -149,11 +200,15 @@ class Evidence:
         return {
             "kind": "lower bound" if self.is_bound else "estimate",
             "num_data": self.num_data,
+            "method": self.method,
             "num_particles": self.num_particles,
+            "num_steps": self.num_steps,
+            "start": self.start,
+            "acceptance": None if self.acceptance is None else self.acceptance.mean().item(),
             "num_dimensions": self.num_dimensions,
             "seed": self.seed,
             "pareto_k_threshold": self.threshold,
-            "share_above_threshold": self.share_unreliable,
+            "share_unreliable": self.share_unreliable,
             "mean": self.mean,
             "log_jacobian": self.log_jacobian,
             "mean_standard_error": self.mean_standard_error,

@@ -127,6 +127,12 @@ class Accumulator:
         """k-hat, see ``pareto.pareto_k``."""
         return pareto.pareto_k(self.tail, self.num_particles)
 
+    def figures(self) -> dict[str, Tensor]:
+        """By the names of ``Evidence``, on the CPU."""
+        log_prob, standard_error, ess, pareto_k = self.log_mean, self.standard_error, self.ess, self.pareto_k
+        figures = {"log_prob": log_prob, "standard_error": standard_error, "ess": ess, "pareto_k": pareto_k}
+        return {name: figure.cpu() for name, figure in figures.items()}
+
 
 class Reservoir:
     """R draws of each datum, resampled with replacement in proportion to weight while the particles stream by.

@@ -105,7 +105,7 @@ def warnings(
 
 def _doubts(evidence: Mapping[str, Any]) -> list[str]:
     found = []
-    if share := evidence.get("share_above_threshold"):
+    if share := evidence.get("share_unreliable"):
         limit = _number(evidence["pareto_k_threshold"], 2)
         found.append(
             f"k-hat is above {limit}, or no error can be given, for {100 * share:.1f} % of the data: {DOUBT}. There "
@@ -162,7 +162,7 @@ def _about(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) ->
 
 def _headline(evidence: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The figures that come first: (name, value, note)."""
-    share, threshold = evidence["share_above_threshold"], evidence["pareto_k_threshold"]
+    share, threshold = evidence["share_unreliable"], evidence["pareto_k_threshold"]
     kind = f"nats; {evidence['kind']}" + (", in expectation" if evidence["kind"] == "lower bound" else "")
     mean, particles, data = (evidence[name] for name in ("mean", "mean_standard_error", "mean_sampling_error"))
     units = ("of it, log-Jacobian", _number(evidence.get("log_jacobian"), 3), "nats: in the data's own units")

@@ -18,7 +18,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.evidence import importance
+from pyrovae.evidence import blocks, marginal
 from pyrovae.terms import repeated_log_terms, terms_for
 
 # ------------------------------------------------------------------------------------------------- the exact guide
@@ -204,12 +204,12 @@ def test_chunks_respect_the_memory_and_cover_every_particle(memory: int | None, 
         return pv.log_terms(program, x, num_particles=num_particles)
 
     with monkeypatch.context() as patch:
-        patch.setattr(importance, "terms_for", lambda *args: recording)
+        patch.setattr(marginal, "terms_for", lambda *args: recording)
         pv.log_marginal(model.program, x, num_particles=41, seed=0, memory=memory)
     chunks = calls[3:]  # after the two that measure memory and the one that measures work
     assert sum(particles * rows for particles, rows in chunks) == 41 * 5
     per_row = 500  # bytes, of which this program needs at least as many
-    assert max(p * n for p, n in chunks) <= max(1, (memory or importance.MEMORY["cpu"]) / per_row)
+    assert max(p * n for p, n in chunks) <= max(1, (memory or blocks.MEMORY["cpu"]) / per_row)
     if memory == 1:
         assert set(chunks) == {(1, 1)}
     if memory is None:
@@ -622,7 +622,7 @@ def test_high_k_hat_warns_and_is_part_of_the_result() -> None:
     with pytest.warns(pv.EvidenceWarning, match=r"above 0\.67, or no error .* 100\.0 % of the data") as caught:
         ev = pv.log_marginal(model.program, model.data(4), num_particles=1000, seed=0)
     assert caught[0].filename == __file__
-    assert ev.unreliable.all() and ev.share_unreliable == ev.record()["share_above_threshold"] == 1
+    assert ev.unreliable.all() and ev.share_unreliable == ev.record()["share_unreliable"] == 1
     assert ev.summary().split("\n")[1].startswith("k-hat above 0.67")
 
 

@@ -1,0 +1,134 @@
+"""Annealed importance sampling of a program, a block of data at a time."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from pyrovae import trees
+from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded, sizes
+from pyrovae.evidence.chains import PILOT_CALLS, Annealing, Evaluate, Frozen, forwards, frozen_by, pilot
+from pyrovae.evidence.draws import draws_of, point_values
+from pyrovae.evidence.latents import Joint, Point, from_prior
+from pyrovae.evidence.streaming import Accumulator, Reservoir
+from pyrovae.parameters import forget
+from pyrovae.precision import float64_device
+from pyrovae.trees import Tree
+
+RUNS = 4  # groups into which the chains fall, as many independent runs
+SCALE_DRAWS = 32  # from the start, for the scale of each dimension
+TOGETHER = 64  # data handled at once, where there are so many
+
+
+class Annealed:
+    """Annealed importance sampling with ``num_particles`` chains of ``num_steps`` steps for every datum.
+
+    Each block has a pilot, whose chains settle step sizes and temperatures and are then forgotten.
+
+    Args:
+        setting: what is estimated.
+        num_particles: C, the number of chains.
+        num_steps: T, the number of temperatures after the first.
+        annealing: how.
+        num_draws: posterior draws to keep of each datum.
+        num_data: of how many; all by default.
+
+    Attributes:
+        start: "guide" or "prior".
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        num_particles: int,
+        num_steps: int,
+        *,
+        annealing: Annealing,
+        num_draws: int = 0,
+        num_data: int | None = None,
+    ) -> None:
+        self.setting, self.num_particles, self.num_steps = setting, num_particles, num_steps
+        self.annealing, self.num_draws = annealing, num_draws
+        self.joint, self.start = _joint(setting, annealing.start)
+        size = setting.data.size if num_data is None else num_data
+        self.sizes = sizes(size, num_particles, most_rows(setting, self._run), TOGETHER)
+        rows = padded(setting.probe, self.sizes.block)
+        with torch.random.fork_rng():
+            u = self.joint.draw(self.sizes.chunk, *rows)
+        chunks = -(-num_particles // self.sizes.chunk)
+        calls = annealing.num_leapfrog * (num_steps * chunks + PILOT_CALLS) * -(-size // self.sizes.block)
+        number = calls * self.sizes.block * self.sizes.chunk
+        self._fast = compiled(setting, self.joint.point, u, *rows, calls=calls, rows=number, run=self._run)
+
+    def begin(self) -> None:
+        self._fast.begin()
+
+    def block(self, rows: list[Tree]) -> Block:
+        size = trees.num_data(*rows)
+        rows = padded(rows, self.sizes.block)  # computed whole and cut
+        evaluate = self.evaluate(rows)
+        frozen = self.pilot(rows)
+        accumulator = Accumulator(size, self.num_particles, float64_device(self.setting.device))
+        reservoir = Reservoir(self.num_draws) if self.num_draws else None
+        log_ws, rates = [], []
+        for start in range(0, self.num_particles, self.sizes.chunk):
+            count = min(self.sizes.chunk, self.num_particles - start)
+            u = self.joint.draw(self.sizes.chunk, *rows)
+            log_w, u, rate = (part[:count, :size] for part in forwards(evaluate, u, frozen, self.annealing))
+            accumulator.add(log_w)
+            log_ws.append(log_w)
+            rates.append(rate)
+            if reservoir:
+                self._keep(reservoir, log_w, u, trees.rows(rows, slice(0, size)))
+        forget(self.setting.program)
+        figures = accumulator.figures() | _of_runs(torch.cat(log_ws)) | {"acceptance": torch.cat(rates).mean(0).cpu()}
+        rows = trees.rows(rows, slice(0, size))
+        return Block(figures, draws_of(self.setting.program, reservoir, rows) if reservoir else None)
+
+    def evaluate(self, rows: list[Tree]) -> Evaluate:
+        """The densities and gradients at any u, for a whole block of data."""
+        return lambda u: self._fast(u, *rows)
+
+    def pilot(self, rows: list[Tree]) -> Frozen:
+        """Temperatures, step sizes and scales for a whole block of data."""
+        scale = self.joint.draw(SCALE_DRAWS, *rows).std(0)
+        tiny = torch.finfo(scale.dtype).tiny
+        start = self.joint.draw(self.sizes.chunk, *rows)
+        found = pilot(self.evaluate(rows), start, scale.clamp(min=tiny), self.annealing)
+        return frozen_by(found, self.num_steps, self.annealing)
+
+    def _keep(self, reservoir: Reservoir, log_w: Tensor, u: Tensor, rows: list[Tree]) -> None:
+        """Offer the ends of the chains as draws; the discrete latents go with their probabilities given u and x."""
+        t = self.joint.terms_at(u, *rows)
+        log_p = sum((site.log_p.double() for site in t.sites.values()), start=torch.zeros_like(log_w))
+        total = log_p.flatten(0, -3).logsumexp(0) if log_p.dim() > 2 else log_p
+        log_weight = log_w + log_p - total
+        reservoir.add(log_weight.flatten(0, -2), point_values(t, log_weight))
+
+    def _run(self, count: int, rows: list[Tree]) -> Point:
+        return self.joint.point(self.joint.draw(count, *rows), *rows)
+
+
+def _joint(setting: Setting, start: str) -> tuple[Joint, str]:
+    make = partial(Joint, terms=setting.terms, rows=setting.probe)
+    if start == "prior":
+        return make(from_prior(setting.program)), "prior"
+    try:
+        return make(setting.program), "guide"
+    except PyrovaeError as error:
+        if start == "guide":
+            raise
+        try:
+            return make(from_prior(setting.program)), "prior"
+        except PyrovaeError:
+            raise error from None
+
+
+def _of_runs(log_w: Tensor) -> dict[str, Tensor]:
+    """log p-hat of each of the independent groups of chains, (R, n)."""
+    groups = log_w.tensor_split(min(RUNS, len(log_w)))
+    return {"runs": torch.stack([group.logsumexp(0) - math.log(len(group)) for group in groups]).cpu()}

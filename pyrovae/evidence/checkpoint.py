@@ -1,0 +1,98 @@
+"""Finished blocks of an estimate on disk, so that a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pyrovae import trees
+from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.blocks import Block
+from pyrovae.saving import write_atomically
+
+EVERY = 10.0  # seconds between two writes
+
+
+class Checkpoint:
+    """The figures of the blocks done so far, in one safetensors file that is only ever whole.
+
+    Args:
+        path: of the file.
+        about: what the figures are of; those of anything else are refused.
+
+    Raises:
+        PyrovaeError: the file holds something else, is not one of ours, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, about: dict[str, Any]) -> None:
+        self.path, self.about = Path(path), about
+        self.parts: list[dict[str, Tensor]] = []
+        self.blocks = 0
+        self._written = time.monotonic()
+        if self.path.exists():
+            self._read()
+        else:
+            self.write()  # now, and not after an hour, a path shows that cannot be written
+
+    def add(self, block: Block) -> None:
+        """Take a further block; the file is written every few seconds."""
+        self.parts.append(block.figures)
+        self.blocks += 1
+        if time.monotonic() - self._written > EVERY:
+            self.write()
+
+    def write(self) -> None:
+        figures = joined(self.parts)
+        meta = {"pyrovae": json.dumps({"about": self.about, "blocks": self.blocks})}
+        contiguous = {name: figure.contiguous() for name, figure in figures.items()}
+        write_atomically(self.path, safetensors.torch.save(contiguous, meta))
+        self._written = time.monotonic()
+
+    def _read(self) -> None:
+        try:
+            with safetensors.safe_open(self.path, "pt") as file:
+                meta = json.loads((file.metadata() or {})["pyrovae"])
+                figures = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                about, self.blocks = meta["about"], int(meta["blocks"])
+        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            raise PyrovaeError(f"{self.path} is no checkpoint of an estimate of log p(x): {error}") from error
+        now = json.loads(json.dumps(self.about))
+        if different := [name for name in {**about, **now} if about.get(name) != now.get(name)]:
+            said = "; ".join(f"{name}: {about.get(name)} there, {now.get(name)} here" for name in different)
+            raise PyrovaeError(f"{self.path} is of another estimate ({said}): remove it, or name another file")
+        self.parts = [figures] if self.blocks else []
+
+
+def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The figures of several blocks as those of all data."""
+    return {name: torch.cat([part[name] for part in parts], -1) for name in (parts[0] if parts else {})}
+
+
+def digest_of_program(program: Any) -> str:
+    """Of all its parameters and buffers; of those in Pyro's store where it is no module."""
+    tensors = program.state_dict() if isinstance(program, nn.Module) else dict(pyro.get_param_store().items())
+    return _digest([tensors[name] for name in sorted(tensors) if isinstance(tensors[name], Tensor)])
+
+
+def digest_of_data(columns: tuple[trees.Tree, ...]) -> str:
+    """Of (x, *given)."""
+    return _digest([trees.as_tensors(leaf) for leaf in trees.leaves(columns)])
+
+
+def _digest(tensors: list[Tensor]) -> str:
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        sha.update(f"{array.dtype}{array.shape}".encode())
+        sha.update(array.data)
+    return sha.hexdigest()

@@ -1,0 +1,59 @@
+"""Posterior draws: what one consists of, and what the model predicts from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyrovae import trees
+from pyrovae.evidence.result import Draws
+from pyrovae.evidence.streaming import Reservoir, blank
+from pyrovae.sampling import observed_values
+from pyrovae.terms import LogTerms, Site, log_terms
+from pyrovae.trees import Tree
+
+
+def point_values(t: LogTerms, log_weight: Tensor) -> dict[str, dict[str, Tensor]]:
+    """What a draw consists of: the latents, and log p(x | z) of each observed site; (points, n, *event)."""
+
+    def spread(tensor: Tensor, event_dim: int) -> Tensor:
+        shape = [*log_weight.shape, *tensor.shape[tensor.dim() - event_dim :]]
+        return tensor.expand(shape).flatten(0, log_weight.dim() - 2)
+
+    def event_dim(site: Site) -> int:
+        return site.q.event_dim if site.q is not None else site.value.dim() - log_weight.dim()
+
+    latents = {name: spread(site.value, event_dim(site)) for name, site in t.latents.items()}
+    return {"latents": latents, "log_px_z": {name: spread(site.log_p, 0) for name, site in t.observed.items()}}
+
+
+def draws_of(program: Any, reservoir: Reservoir, rows: list[Tree]) -> Draws:
+    """The draws that a reservoir of ``point_values`` kept of a block of data, and what the model predicts from them."""
+    kept = reservoir.values
+    predictive = _predict(program, reservoir.slots["latents"], reservoir.num_draws, rows)  # a model need not take nan
+    predictive = trees.tree_map(lambda leaf: blank(leaf, reservoir.valid), predictive)
+    seen = {name: site.value for name, site in log_terms(program, *rows).observed.items()}
+    by_name = predictive if isinstance(predictive, dict) else {next(iter(seen)): predictive}
+    return Draws(kept["latents"], by_name, kept["log_px_z"], seen)
+
+
+def _predict(program: Any, latents: dict[str, Tensor], draws: int, rows: list[Tree]) -> Any:
+    """x ~ p(x | z) at every draw, on repeated rows, which every program can do."""
+    size, device = trees.num_data(*rows), trees.leaves(rows)[0].device
+    flat = {name: value.flatten(0, 1).to(device) for name, value in latents.items()}
+    values = observed_values(program, flat, *(trees.repeat(tree, draws) for tree in rows))
+    return trees.tree_map(lambda v: v.unflatten(0, (draws, size)), values)
+
+
+def joined(parts: list[Draws]) -> Draws:
+    """Those of several blocks as those of all data."""
+
+    def along(name: str, dim: int) -> dict[str, Tensor]:
+        groups = [getattr(part, name) for part in parts]
+        return {key: torch.cat([group[key].cpu() for group in groups], dim) for key in groups[0]}
+
+    return Draws(
+        along("posterior", 1), along("posterior_predictive", 1), along("log_likelihood", 1), along("observed", 0)
+    )

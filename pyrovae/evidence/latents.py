@@ -1,0 +1,219 @@
+"""The continuous latents of a program as one unconstrained vector per datum, and its densities at any such vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pyro.poutine as poutine
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import biject_to
+
+from pyrovae.errors import PyrovaeError
+from pyrovae.precision import float64
+from pyrovae.terms import LogTerms, Terms, repeated_log_terms
+from pyrovae.trees import Tree
+
+
+class Point(NamedTuple):
+    """Where chains stand, and the densities there.
+
+    Attributes:
+        u: unconstrained vectors, (C, n, D).
+        log_q, log_p: log q(u | x) and log p(x, u), the Jacobian of u included, (C, n) float64, nats.
+        grad_q, grad_p: their gradients in u, (C, n, D).
+    """
+
+    u: Tensor
+    log_q: Tensor
+    log_p: Tensor
+    grad_q: Tensor
+    grad_p: Tensor
+
+
+class Joint:
+    """log q(z | x) and log p(x, z) of a program, of all its continuous latents z jointly.
+
+    Every latent lives where ``biject_to`` of its support in the guide puts it, so that z = T(u) with u any vector of
+    real numbers; the guide's order decides which latent's support may depend on which. Discrete latents are summed out:
+    q(u) = sum_y q(y) q(u | y), p(x, u) = sum_y p(x, u, y).
+
+    Args:
+        program: any program.
+        terms: ``log_terms``, or what stands for it, see ``terms_for``.
+        rows: a few rows of (x, *given), to try it on.
+
+    Attributes:
+        size: D.
+
+    Raises:
+        PyrovaeError: no continuous latent; a discrete one that cannot be enumerated; a guide whose density cannot be
+            evaluated at given values (as a flow's without an inverse).
+    """
+
+    def __init__(self, program: Any, terms: Terms, rows: list[Tree]) -> None:
+        self.program, self.terms = program, terms
+        self.shapes: dict[str, torch.Size] = {}  # of the unconstrained values of each latent
+        with torch.random.fork_rng():
+            u = self.draw(2, *rows)
+            self.densities(u, *rows)
+
+    @property
+    def size(self) -> int:
+        """D."""
+        return sum(shape.numel() for shape in self.shapes.values())
+
+    def draw(self, count: int, *rows: Tree) -> Tensor:
+        """u ~ q(u | x) for each datum, (count, n, D)."""
+        reading = _Reading()
+        self._terms(_sampling(self.program.guide), reading, rows, count)
+        if not reading.values:
+            raise PyrovaeError(
+                "annealing moves continuous latents, and this program has none: its log p(x) is a sum over its "
+                "discrete latents, which method='exact' and method='importance' carry out"
+            )
+        parts = {name: value.reshape(count, -1, *shape) for name, (value, shape) in reading.values.items()}
+        self.shapes = {name: part.shape[2:] for name, part in parts.items()}
+        return torch.cat([part.flatten(2) for part in parts.values()], -1)
+
+    def densities(self, u: Tensor, *rows: Tree) -> tuple[Tensor, Tensor]:
+        """log q(u | x) and log p(x, u), each (C, n) float64."""
+        t, log_det = self._at(u, rows)
+        return _summed([s.log_q for s in t.latents.values()]) + log_det, _joint(t) + log_det
+
+    def terms_at(self, u: Tensor, *rows: Tree) -> LogTerms:
+        """The terms of the program at u; discrete latents enumerated further left."""
+        return self._at(u, rows)[0]
+
+    def point(self, u: Tensor, *rows: Tree) -> Point:
+        """The densities and their gradients at u."""
+        with torch.enable_grad():
+            u = u.detach().requires_grad_()
+            log_q, log_p = self.densities(u, *rows)
+            (grad_q,) = torch.autograd.grad(log_q.sum(), u, retain_graph=True, materialize_grads=True)
+            (grad_p,) = torch.autograd.grad(log_p.sum(), u, materialize_grads=True)
+        return Point(u.detach(), log_q.detach(), log_p.detach(), grad_q, grad_p)
+
+    def _at(self, u: Tensor, rows: tuple[Tree, ...]) -> tuple[LogTerms, Tensor]:
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        parts = u.split(sizes, -1)
+        values = {n: part.unflatten(-1, shape or (1,)).reshape(*u.shape[:2], *shape)
+                  for (n, shape), part in zip(self.shapes.items(), parts, strict=True)}  # fmt: skip
+        writing = _Writing(values, as_rows=len(u) == 1 or self.terms is repeated_log_terms)
+        t = self._terms(_enumerating(self.program.guide), writing, rows, len(u))
+        return t, sum(writing.log_dets, start=torch.zeros_like(u[..., 0])).double()
+
+    def _terms(self, guide: Callable[..., Any], handler: Messenger, rows: tuple[Tree, ...], count: int) -> LogTerms:
+        def handled(*args: Any) -> Any:
+            with handler:
+                return guide(*args)
+
+        return self.terms(SimpleNamespace(model=self.program.model, guide=handled), *rows, num_particles=count)
+
+
+def _summed(terms: list[Any]) -> Tensor:
+    """log sum over the enumerated values of exp of the sum of the terms, (C, n) float64."""
+    total = sum((float64(term) for term in terms[1:]), start=float64(terms[0]))
+    return total.flatten(0, -3).logsumexp(0) if total.dim() > 2 else total
+
+
+def _joint(t: LogTerms) -> Tensor:
+    return _summed([site.log_p for site in t.sites.values()])
+
+
+def from_prior(program: Any) -> Any:
+    """The program with its prior for a guide: the model itself, its observations hidden."""
+
+    def hidden(site: Any) -> bool:
+        return site["type"] == "sample" and bool(site["is_observed"])
+
+    return SimpleNamespace(model=program.model, guide=poutine.block(program.model, hide_fn=hidden))
+
+
+def _is_latent(site: Any) -> bool:
+    return not (site["is_observed"] or site_is_subsample(site) or site["infer"].get("_deterministic"))
+
+
+def _is_discrete(site: Any) -> bool:
+    return bool(site["fn"].support.is_discrete)
+
+
+def _sampling(guide: Callable[..., Any]) -> Callable[..., Any]:
+    """The guide with its discrete latents sampled."""
+
+    def config(site: Any) -> Any:
+        return {"enumerate": None} if _is_latent(site) else {}
+
+    return poutine.infer_config(guide, config)
+
+
+def _enumerating(guide: Callable[..., Any]) -> Callable[..., Any]:
+    """The guide with its discrete latents enumerated."""
+
+    def config(site: Any) -> Any:
+        if not _is_latent(site) or not _is_discrete(site):
+            return {}
+        if not site["fn"].has_enumerate_support:
+            raise PyrovaeError(
+                f"annealing moves continuous latents and sums discrete ones out, and the discrete latent "
+                f"{site['name']!r} cannot be enumerated: use method='importance'"
+            )
+        return {"enumerate": "parallel"}
+
+    return poutine.infer_config(guide, config)
+
+
+def _transform(site: Any) -> Any:
+    try:
+        return biject_to(site["fn"].support)
+    except NotImplementedError as error:
+        raise PyrovaeError(
+            f"the support of latent {site['name']!r}, {site['fn'].support}, has no map from the real numbers "
+            "(torch.distributions.biject_to), so that no chain can move on it: use method='importance'"
+        ) from error
+
+
+class _Reading(Messenger):
+    """Keeps the unconstrained values of the continuous latents that a guide draws, with their event shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, tuple[Tensor, torch.Size]] = {}
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if _is_latent(msg) and not _is_discrete(msg):
+            transform = _transform(msg)
+            value = transform.inv(msg["value"])
+            batch = msg["value"].dim() - len(msg["fn"].event_shape)
+            self.values[msg["name"]] = value, value.shape[batch:]
+
+
+class _Writing(Messenger):
+    """Gives the continuous latents of a guide their values, from unconstrained ones (C, n, *shape).
+
+    Args:
+        values: by name.
+        as_rows: whether there is no plate of particles, so that they are rows.
+
+    Attributes:
+        log_dets: log |det dz/du| of each, (C, n).
+    """
+
+    def __init__(self, values: dict[str, Tensor], *, as_rows: bool) -> None:
+        super().__init__()
+        self.values, self.as_rows = values, as_rows
+        self.log_dets: list[Tensor] = []
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not _is_latent(msg) or msg["name"] not in self.values:
+            return
+        transform, u = _transform(msg), self.values[msg["name"]]
+        count, size = u.shape[:2]
+        value = transform(u)
+        per_row = transform.log_abs_det_jacobian(u, value).reshape(count, size, -1).sum(-1)
+        self.log_dets.append(per_row)
+        msg["value"], msg["done"] = value.flatten(0, 1) if self.as_rows else value, True
