@@ -64,6 +64,10 @@ class Annealed:
         number = calls * self.sizes.block * self.sizes.chunk
         self._fast = compiled(setting, self.joint.point, u, *rows, calls=calls, rows=number, run=self._run)
 
+    @property
+    def compiled(self) -> bool:
+        return self._fast.compiled is not None
+
     def begin(self) -> None:
         self._fast.begin()
 
@@ -85,7 +89,9 @@ class Annealed:
             if reservoir:
                 self._keep(reservoir, log_w, u, trees.rows(rows, slice(0, size)))
         forget(self.setting.program)
-        figures = accumulator.figures() | _of_runs(torch.cat(log_ws)) | {"acceptance": torch.cat(rates).mean(0).cpu()}
+        figures = accumulator.figures() | _of_runs(torch.cat(log_ws))
+        if self.num_steps > 1:  # with one step there are no transitions
+            figures["acceptance"] = torch.cat(rates).mean(0).cpu()
         rows = trees.rows(rows, slice(0, size))
         return Block(figures, draws_of(self.setting.program, reservoir, rows) if reservoir else None)
 
@@ -95,7 +101,8 @@ class Annealed:
 
     def pilot(self, rows: list[Tree]) -> Frozen:
         """Temperatures, step sizes and scales for a whole block of data."""
-        scale = self.joint.draw(SCALE_DRAWS, *rows).std(0)
+        chunks = -(-SCALE_DRAWS // self.sizes.chunk)  # no more at once than fits
+        scale = torch.cat([self.joint.draw(self.sizes.chunk, *rows) for _ in range(chunks)]).std(0)
         tiny = torch.finfo(scale.dtype).tiny
         start = self.joint.draw(self.sizes.chunk, *rows)
         found = pilot(self.evaluate(rows), start, scale.clamp(min=tiny), self.annealing)
@@ -106,7 +113,7 @@ class Annealed:
         t = self.joint.terms_at(u, *rows)
         log_p = sum((site.log_p.double() for site in t.sites.values()), start=torch.zeros_like(log_w))
         total = log_p.flatten(0, -3).logsumexp(0) if log_p.dim() > 2 else log_p
-        log_weight = log_w + log_p - total
+        log_weight = torch.where(log_w == -math.inf, log_w, log_w + log_p - total)  # total may be -inf there too
         reservoir.add(log_weight.flatten(0, -2), point_values(t, log_weight))
 
     def _run(self, count: int, rows: list[Tree]) -> Point:
