@@ -12,7 +12,7 @@ from torch import Tensor
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded, sizes
-from pyrovae.evidence.chains import PILOT_CALLS, Annealing, Evaluate, Frozen, backwards, forwards, frozen_by, pilot
+from pyrovae.evidence.chains import STATIONS, Annealing, Evaluate, Frozen, backwards, forwards, frozen_by, pilot
 from pyrovae.evidence.draws import Kept, Wanted
 from pyrovae.evidence.expectations import Function
 from pyrovae.evidence.latents import Joint, Point, from_prior
@@ -64,9 +64,13 @@ class Annealed:
         with torch.random.fork_rng():
             u = self.joint.draw(self.sizes.chunk, *rows)
         chunks = -(-num_particles // self.sizes.chunk)
-        calls = annealing.num_leapfrog * (num_steps * chunks + PILOT_CALLS) * -(-size // self.sizes.block)
+        calls = annealing.num_leapfrog * (num_steps * chunks + STATIONS) * -(-size // self.sizes.block)
         number = calls * self.sizes.block * self.sizes.chunk
         self._fast = compiled(setting, self.joint.point, u, *rows, calls=calls, rows=number, run=self._run)
+
+    @property
+    def compiled(self) -> bool:
+        return self._fast.compiled is not None
 
     def begin(self) -> None:
         self._fast.begin()
@@ -89,7 +93,9 @@ class Annealed:
             if self.wanted.anything:
                 self._keep(kept, log_w, u, trees.rows(rows, slice(0, size)))
         forget(self.setting.program)
-        figures = accumulator.figures() | _of_runs(torch.cat(log_ws)) | {"acceptance": torch.cat(rates).mean(0).cpu()}
+        figures = accumulator.figures() | _of_runs(torch.cat(log_ws))
+        if self.num_steps > 1:  # with one step there are no transitions
+            figures["acceptance"] = torch.cat(rates).mean(0).cpu()
         return kept.block(figures, self.setting.program, trees.rows(rows, slice(0, size)))
 
     def both_ways(self, rows: list[Tree], latents: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -116,7 +122,8 @@ class Annealed:
 
     def pilot(self, rows: list[Tree]) -> Frozen:
         """Temperatures, step sizes and scales for a whole block of data."""
-        scale = self.joint.draw(SCALE_DRAWS, *rows).std(0)
+        chunks = -(-SCALE_DRAWS // self.sizes.chunk)  # no more at once than fits
+        scale = torch.cat([self.joint.draw(self.sizes.chunk, *rows) for _ in range(chunks)]).std(0)
         tiny = torch.finfo(scale.dtype).tiny
         start = self.joint.draw(self.sizes.chunk, *rows)
         found = pilot(self.evaluate(rows), start, scale.clamp(min=tiny), self.annealing)
@@ -127,7 +134,7 @@ class Annealed:
         t = self.joint.terms_at(u, *rows)
         log_p = sum((site.log_p.double() for site in t.sites.values()), start=torch.zeros_like(log_w))
         total = log_p.flatten(0, -3).logsumexp(0) if log_p.dim() > 2 else log_p
-        log_weight = log_w + log_p - total
+        log_weight = torch.where(log_w == -math.inf, log_w, log_w + log_p - total)  # total may be -inf there too
         kept.add(log_weight, self.wanted.values(t, log_weight))
 
     def _run(self, count: int, rows: list[Tree]) -> Point:

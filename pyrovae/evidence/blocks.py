@@ -79,6 +79,10 @@ class Estimator(Protocol):
 
     sizes: Sizes
 
+    @property
+    def compiled(self) -> bool:
+        """Whether it runs as a compiled graph, whose random numbers and rounding are its own."""
+
     def begin(self) -> None:
         """Called before each block, once the generators are seeded for it."""
 

@@ -52,6 +52,10 @@ class Importance:
         calls = number // (self.sizes.chunk * self.sizes.block)
         self._fast = compiled(setting, run, *like, calls=calls, rows=number, run=self._run)
 
+    @property
+    def compiled(self) -> bool:
+        return self._fast.compiled is not None
+
     def begin(self) -> None:
         self._fast.begin()
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -23,6 +22,7 @@ from pyrovae.evidence.draws import joined as joined_draws
 from pyrovae.evidence.expectations import Function
 from pyrovae.evidence.expectations import joined as joined_expectations
 from pyrovae.evidence.importance import Importance
+from pyrovae.evidence.latents import is_point
 from pyrovae.evidence.result import Evidence
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
@@ -93,7 +93,7 @@ def log_marginal(
         memory: bytes of working memory that decide the size of a chunk; memory grows with neither S (but for the
             tail that k-hat needs, about 3 sqrt S weights per datum of a block) nor N.
         checkpoint: a file that keeps what is done, every few seconds: the same call goes on where it was stopped,
-            and gives the same bits as one that was not. Without a seed it goes on with the seed it began with.
+            and gives the same bits as one that was not. It needs a seed.
         progress: a progress bar; by default where standard error is a terminal.
 
     Returns:
@@ -155,14 +155,16 @@ def estimated(
     starts = range((checkpoint.blocks if checkpoint else 0) * block, size, block)
     bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
     with seeded(base, setting.device), validating(False):
-        for start in bar:
-            reseed((base + GOLDEN * (start // block)) % 2**64, setting.device)
-            estimator.begin()
-            blocks.append(estimator.block(setting.data.rows(slice(start, start + block))))
+        try:
+            for start in bar:
+                reseed((base + GOLDEN * (start // block)) % 2**64, setting.device)
+                estimator.begin()
+                blocks.append(estimator.block(setting.data.rows(slice(start, start + block))))
+                if checkpoint:
+                    checkpoint.add(blocks[-1])
+        finally:  # where it is stopped, too
             if checkpoint:
-                checkpoint.add(blocks[-1])
-    if checkpoint:
-        checkpoint.write()
+                checkpoint.write()
     return blocks
 
 
@@ -192,8 +194,9 @@ class _Options(NamedTuple):
             "annealing": repr(self.annealing) if self.method == "annealed" else None,
             "num_data": setting.data.size,
             "at once": list(estimator.sizes),
-            "program": digest_of_program(setting.program),
-            "data": digest_of_data(setting.data.columns),
+            "compiled": estimator.compiled,
+            "program": digest_of_program(setting),
+            "data": digest_of_data(setting.data),
         }
 
 
@@ -231,7 +234,7 @@ def check_density(program: Any, probe: list[Tree]) -> None:
     """Refuse a guide that gives points: log q would be infinite, and Delta says 0."""
     with torch.random.fork_rng():
         latents = log_terms(program, *probe).latents
-    if points := [name for name, site in latents.items() if _is_point(site.q) and not _is_point(site.p)]:
+    if points := [name for name, site in latents.items() if is_point(site.q) and not is_point(site.p)]:
         raise PyrovaeError(
             f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z, so the "
             "ELBO is minus infinity and importance sampling cannot estimate log p(x). Use a guide with a density, such "
@@ -264,12 +267,6 @@ def _num_seen(x: Tree, observed: Mapping[str, Site]) -> int:
 def _num_missing(site: Site) -> int:
     count: Any = getattr(site.p, "missing", None)  # of what pyrovae.Missing makes
     return 0 if count is None else int(count(site.value).sum())
-
-
-def _is_point(distribution: Any) -> bool:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return isinstance(distribution, dist.Delta)
 
 
 def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
