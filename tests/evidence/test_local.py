@@ -53,18 +53,19 @@ def test_zero_offsets_are_the_guide(name: str, terms: Any) -> None:
 
 
 @pytest.mark.parametrize("name", POSTERIORS)
-def test_a_datum_is_moved_by_its_own_parameters_alone(name: str) -> None:
+@pytest.mark.parametrize("terms", [log_terms, repeated_log_terms])
+def test_a_datum_is_moved_by_its_own_parameters_alone(name: str, terms: Any) -> None:
     local = Local(vae(name), N)
-    elbo(local, x)
+    elbo(local, x, terms)
     moved = [local]
     if POSTERIORS[name].values == "real":
-        moved.append(LocalFlow(local, lambda it: elbo(it, x)))
+        moved.append(LocalFlow(local, lambda it: elbo(it, x, terms)))
     with torch.no_grad():
         for parameter in moved[-1].parameters.values():
             parameter += 0.1 * torch.randn_like(parameter)
     for it in moved:
         values = list(it.parameters.values())
-        gradients = torch.autograd.grad(elbo(it, x)[1], values, allow_unused=True)
+        gradients = torch.autograd.grad(elbo(it, x, terms)[1], values, allow_unused=True)
         met = [gradient for gradient in gradients if gradient is not None]
         assert all((gradient[[0, 2, 3]] == 0).all() and gradient.isfinite().all() for gradient in met)
         assert any((gradient[1] != 0).any() for gradient in met)
