@@ -5,12 +5,9 @@ Each function takes what it shows and returns a matplotlib ``Figure`` at paper s
 ``with report.theme("dark"):`` makes dark ones. ``html`` puts a run's figures and numbers on one page.
 """
 
-<<<<<<< HEAD
-from pyrovae.report.inference import gaps, posterior
-=======
 from pyrovae.report.calibration import calibration
 from pyrovae.report.checks import predictive_check
->>>>>>> main
+from pyrovae.report.inference import gaps, posterior
 from pyrovae.report.likelihoods import comparison, evidence, weights
 from pyrovae.report.page import html
 from pyrovae.report.pictures import conditional_grid, images, reconstructions, samples
@@ -34,11 +31,8 @@ __all__ = [
     "learning_curve",
     "manifold",
     "marginals",
-<<<<<<< HEAD
     "posterior",
-=======
     "predictive_check",
->>>>>>> main
     "prior_density",
     "rate_distortion",
     "reconstructions",
