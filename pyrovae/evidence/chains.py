@@ -84,7 +84,7 @@ def pilot(evaluate: Evaluate, u: Tensor, scale: Tensor, annealing: Annealing) ->
             state, accepted = transition(evaluate, state, t.expand_as(log_step), log_step.exp(), scale, annealing)
             log_step = log_step + GAIN * (accepted.mean(0).to(log_step) - annealing.acceptance)
         log_steps.append(log_step)
-        speeds.append((state.log_p - state.log_q).std(0).to(log_step))
+        speeds.append((state.log_p - state.log_q).std(0, correction=0).to(log_step))
     return Pilot(temperatures, _smooth(torch.stack(log_steps)), _smooth(torch.stack(speeds)), scale)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyrovae.errors import PyrovaeError
+from pyrovae.placed import placed
 from pyrovae.precision import float64
 from pyrovae.terms import LogTerms, Terms, repeated_log_terms
 from pyrovae.trees import Tree
@@ -69,8 +70,15 @@ class Joint:
 
     def draw(self, count: int, *rows: Tree) -> Tensor:
         """u ~ q(u | x) for each datum, (count, n, D)."""
+        return self._read(self.program, rows, count)
+
+    def unconstrained(self, latents: dict[str, Tensor], *rows: Tree) -> Tensor:
+        """u of given latents (n, *event_shape) by name, (1, n, D)."""
+        return self._read(placed(self.program, latents), rows, 1)
+
+    def _read(self, program: Any, rows: tuple[Tree, ...], count: int) -> Tensor:
         reading = _Reading()
-        self._terms(_sampling(self.program.guide), reading, rows, count)
+        self._terms(_sampling(program.guide), reading, rows, count)
         if not reading.values:
             raise PyrovaeError(
                 "annealing moves continuous latents, and this program has none: its log p(x) is a sum over its "
@@ -78,7 +86,7 @@ class Joint:
             )
         parts = {name: value.reshape(count, -1, *shape) for name, (value, shape) in reading.values.items()}
         self.shapes = {name: part.shape[2:] for name, part in parts.items()}
-        return torch.cat([part.flatten(2) for part in parts.values()], -1)
+        return torch.cat([part.reshape(*part.shape[:2], -1) for part in parts.values()], -1)
 
     def densities(self, u: Tensor, *rows: Tree) -> tuple[Tensor, Tensor]:
         """log q(u | x) and log p(x, u), each (C, n) float64."""
