@@ -205,7 +205,7 @@ class _Marginal:
         with LocalParameters().scope(), poutine.block():
             trace: Any = poutine.trace(model).get_trace(*self._repeated(shape, rows))
         own = [trace.nodes[n]["value"].reshape(shape.numel(), -1) for n, latent in self.latents.items() if latent.size]
-        return torch.cat(own, 1).reshape(*shape.shape, self.size)
+        return torch.cat(own, 1).double().reshape(*shape.shape, self.size)  # constants may have been float32
 
     def _repeated(self, like: Tensor, rows: list[Tree]) -> list[Tree]:
         return [trees.repeat(tree, like.shape[0] * like.shape[1]) for tree in rows]

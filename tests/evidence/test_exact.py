@@ -235,7 +235,7 @@ def _rising(x: Tensor) -> None:
         pyro.factor("f", 2 * z.square())
 
 
-normal = dist.Normal(torch.tensor(0.0), torch.tensor(1.0))
+normal = dist.Normal(torch.tensor(0.0), torch.tensor(1.0))  # float32, as constants of a program may be
 REFUSED = {
     "nonlinear": (one_latent(normal, torch.tanh), "not a quadratic"),
     "piecewise linear": (one_latent(normal, lambda z: torch.relu(z + 1)), "not a quadratic"),
@@ -263,17 +263,18 @@ def test_refusals(double: None, name: str) -> None:
         exact_log_prob(refused, torch.randn(5))
 
 
-def test_a_bend_that_the_posterior_meets_and_the_prior_does_not(double: None) -> None:
-    bent = one_latent(normal, lambda z: z + torch.relu(z - 6))
+def test_a_bend_beside_the_mode(double: None) -> None:
+    """Far from the prior, and from the mode by a few hundredths: seen by draws from the posterior alone."""
+    bent = one_latent(normal, lambda z: z + torch.relu(z - 10.03))
     with pytest.raises(pv.PyrovaeError, match="not a quadratic"):
-        exact_log_prob(bent, torch.full((1,), 20.0))
-    exact_log_prob(bent, torch.full((1,), -20.0))
+        exact_log_prob(bent, torch.full((5,), 20.0))
+    exact_log_prob(bent, torch.full((5,), -20.0))
 
 
 def test_a_second_peak(double: None) -> None:
-    """x ~ N(|z|, 0.01): at either peak, log p(x, z) is quadratic for many standard deviations around."""
+    """x ~ N(|z|, 0.01): quadratic around either peak, as far as the posterior goes; seen by draws from the prior."""
     with pytest.raises(pv.PyrovaeError, match="not a quadratic"):
-        exact_log_prob(one_latent(normal, torch.abs, 0.01), torch.full((5,), 2.0))
+        exact_log_prob(one_latent(dist.Normal(0.0, 100.0), torch.abs, 0.01), torch.full((5,), 2.0))
 
 
 def test_noise_of_dequantization_is_a_latent(double: None) -> None:
