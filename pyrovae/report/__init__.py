@@ -6,6 +6,7 @@ Each function takes what it shows and returns a matplotlib ``Figure`` at paper s
 """
 
 from pyrovae.report.calibration import calibration
+from pyrovae.report.checks import predictive_check
 from pyrovae.report.likelihoods import comparison, evidence, weights
 from pyrovae.report.page import html
 from pyrovae.report.pictures import conditional_grid, images, reconstructions, samples
@@ -28,6 +29,7 @@ __all__ = [
     "learning_curve",
     "manifold",
     "marginals",
+    "predictive_check",
     "prior_density",
     "rate_distortion",
     "reconstructions",
