@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,15 @@ from pyrovae.trees import Tree
 RUNS = 4  # groups into which the chains fall, as many independent runs
 SCALE_DRAWS = 32  # from the start, for the scale of each dimension
 TOGETHER = 64  # data handled at once, where there are so many
+
+
+def passes(num_particles: Any, num_steps: Any, num_leapfrog: int) -> Any:
+    """Passes through the decoder, forward or back for a gradient, that chains and their pilot take for each datum.
+
+    Exact where all chains are computed at once; a pilot walks no more of them than that.
+    """
+    gradients = num_leapfrog * (num_steps - 1 + PILOT_CALLS) + 2
+    return SCALE_DRAWS + 2 * num_particles * (1 + gradients)
 
 
 class Annealed:

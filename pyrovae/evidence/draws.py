@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -57,3 +58,13 @@ def joined(parts: list[Draws]) -> Draws:
     return Draws(
         along("posterior", 1), along("posterior_predictive", 1), along("log_likelihood", 1), along("observed", 0)
     )
+
+
+def taken(draws: Draws, index: Tensor) -> Draws:
+    """Those of some of the data."""
+
+    def of(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value[:, index] for name, value in values.items()}
+
+    observed = {name: value[index] for name, value in draws.observed.items()}
+    return Draws(of(draws.posterior), of(draws.posterior_predictive), of(draws.log_likelihood), observed)

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
@@ -21,19 +20,20 @@ from pyrovae.evidence.chains import Annealing
 from pyrovae.evidence.checkpoint import Checkpoint, digest_of_data, digest_of_program, joined
 from pyrovae.evidence.draws import joined as joined_draws
 from pyrovae.evidence.importance import Importance
+from pyrovae.evidence.plan import Plan
 from pyrovae.evidence.result import Evidence
+from pyrovae.evidence.running import Passes, estimated
+from pyrovae.evidence.tolerance import Request, pilot_of, to_tolerance
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
-from pyrovae.randomness import reseed, seeded
+from pyrovae.randomness import seeded
 from pyrovae.terms import Site, log_terms, terms_for
 from pyrovae.trees import Tree
-from pyrovae.validation import validating
 
-GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: seeds of blocks that lie far apart
 VALIDATED = 1000  # rows at once
 
-NUM_PARTICLES = {"importance": 5000, "annealed": 16}
-NUM_STEPS = 100
+NUM_PARTICLES = {"importance": 5000, "annealed": 16, "mixed": 50_000}
+NUM_STEPS = {"importance": 1, "annealed": 100, "mixed": 1000}
 
 
 class EvidenceWarning(UserWarning):
@@ -44,7 +44,8 @@ def log_marginal(
     program: Any,
     x: Tree,
     *given: Tree,
-    method: Literal["importance", "annealed"] = "importance",
+    method: Literal["importance", "annealed"] | None = None,
+    tolerance: float | None = None,
     num_particles: int | None = None,
     num_steps: int | None = None,
     annealing: Annealing | None = None,
@@ -116,7 +117,7 @@ def log_marginal(
         >>> pv.log_marginal(pv.vae(data, latent=2), data.test.x[:4], method="annealed", num_steps=10).acceptance.shape
         torch.Size([4])
     """
-    options = _options(method, num_particles, num_steps, annealing, num_draws, memory, checkpoint, seed)
+    options = _options(method, tolerance, num_particles, num_steps, annealing, num_draws, memory, checkpoint, seed)
     with frozen(program) as device, float32_matmul(device):
         data = Data((x, *given), floating_dtype(program), device)
         shift = _per_datum(log_jacobian, data.size)
@@ -127,36 +128,16 @@ def log_marginal(
             estimator = options.estimator(setting)
             seen = _validate(program, data)
         kept = Checkpoint(checkpoint, options.about(setting, estimator)) if checkpoint else None
-        blocks = estimated(setting, estimator, seed, checkpoint=kept, progress=progress)
-    evidence = _evidence(blocks, options, estimator, seen / data.size, shift)
+        if options.request is None:
+            stage = kept.stage() if kept else None
+            blocks, plan = estimated(setting, estimator, seed, stage=stage, progress=progress), None
+        else:
+            run = Passes(setting, seed, kept, progress)
+            with seeded(0, device):
+                blocks, plan = to_tolerance(setting, options.request, estimator, run)
+    evidence = _evidence(blocks, options, estimator, seen / data.size, shift, plan)
     _warn(evidence)
     return evidence
-
-
-def estimated(
-    setting: Setting,
-    estimator: Estimator,
-    seed: int | None,
-    *,
-    checkpoint: Checkpoint | None = None,
-    progress: bool | None = None,
-) -> list[Block]:
-    """Every block of the data, each with random numbers of its own, which the seed and its place decide."""
-    size, block = setting.data.size, estimator.sizes.block
-    base = int(torch.randint(2**62, ())) if seed is None else seed
-    blocks = [Block(figures) for figures in checkpoint.parts] if checkpoint else []
-    starts = range((checkpoint.blocks if checkpoint else 0) * block, size, block)
-    bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
-    with seeded(base, setting.device), validating(False):
-        for start in bar:
-            reseed((base + GOLDEN * (start // block)) % 2**64, setting.device)
-            estimator.begin()
-            blocks.append(estimator.block(setting.data.rows(slice(start, start + block))))
-            if checkpoint:
-                checkpoint.add(blocks[-1])
-    if checkpoint:
-        checkpoint.write()
-    return blocks
 
 
 class _Options(NamedTuple):
@@ -168,8 +149,18 @@ class _Options(NamedTuple):
     annealing: Annealing
     num_draws: int
     seed: int | None
+    tolerance: float | None
+
+    @property
+    def request(self) -> Request | None:
+        if self.tolerance is None:
+            return None
+        return Request(self.tolerance, self.num_particles, self.num_steps, self.annealing, self.num_draws)
 
     def estimator(self, setting: Setting) -> Estimator:
+        """Of all data; to a tolerance, of the pilot."""
+        if self.request:
+            return pilot_of(setting)
         if self.method == "importance":
             return Importance(setting, self.num_particles, num_draws=self.num_draws)
         return Annealed(setting, self.num_particles, self.num_steps, annealing=self.annealing, num_draws=self.num_draws)
@@ -179,7 +170,7 @@ class _Options(NamedTuple):
         asked = {name: value for name, value in self._asdict().items() if name not in ("annealing", "num_draws")}
         return {
             **asked,
-            "annealing": repr(self.annealing) if self.method == "annealed" else None,
+            "annealing": None if self.method == "importance" else repr(self.annealing),
             "num_data": setting.data.size,
             "at once": list(estimator.sizes),
             "program": digest_of_program(setting.program),
@@ -188,7 +179,8 @@ class _Options(NamedTuple):
 
 
 def _options(
-    method: str,
+    method: str | None,
+    tolerance: float | None,
     num_particles: int | None,
     num_steps: int | None,
     annealing: Annealing | None,
@@ -198,10 +190,15 @@ def _options(
     seed: int | None,
 ) -> _Options:
     """Options with their defaults; refuses what cannot be, and what the method has no use for."""
-    if method not in NUM_PARTICLES:
-        raise PyrovaeError(f"method must be one of {', '.join(map(repr, NUM_PARTICLES))}; got {method!r}")
-    if method != "annealed" and (num_steps is not None or annealing is not None):
-        raise PyrovaeError(f"num_steps and annealing are for method='annealed'; the method is {method!r}")
+    if method not in (None, "importance", "annealed"):
+        raise PyrovaeError(f"method must be 'importance' or 'annealed'; got {method!r}")
+    if tolerance is not None and method is not None:
+        raise PyrovaeError(f"a tolerance decides on the method of each datum: leave out method={method!r}")
+    if tolerance is not None and not 0 < tolerance < math.inf:
+        raise PyrovaeError(f"tolerance must be a positive number of nats; got {tolerance}")
+    method = method or ("importance" if tolerance is None else "mixed")
+    if method == "importance" and (num_steps is not None or annealing is not None):
+        raise PyrovaeError("num_steps and annealing are for method='annealed', or a tolerance")
     if checkpoint is not None and (num_draws or seed is None):
         raise PyrovaeError(
             "a checkpoint keeps no draws, and needs a seed to go on with: pass seed=, and take draws of a few data "
@@ -211,9 +208,8 @@ def _options(
     for name, value in numbers.items():
         if value is not None and value < 1:
             raise PyrovaeError(f"{name} must be positive; got {value}")
-    number = NUM_PARTICLES[method] if num_particles is None else num_particles
-    steps = 1 if method != "annealed" else num_steps or NUM_STEPS
-    return _Options(method, number, steps, annealing or Annealing(), num_draws, seed)
+    number, steps = num_particles or NUM_PARTICLES[method], num_steps or NUM_STEPS[method]
+    return _Options(method, number, steps, annealing or Annealing(), num_draws, seed, tolerance)
 
 
 def _check_density(program: Any, probe: list[Tree]) -> None:
@@ -273,7 +269,12 @@ def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
 
 
 def _evidence(
-    blocks: list[Block], options: _Options, estimator: Estimator, dimensions: float, log_jacobian: Tensor
+    blocks: list[Block],
+    options: _Options,
+    estimator: Estimator,
+    dimensions: float,
+    log_jacobian: Tensor,
+    plan: Plan | None,
 ) -> Evidence:
     figures: dict[str, Any] = joined([block.figures for block in blocks])
     kept = [block.draws for block in blocks if block.draws is not None]
@@ -281,13 +282,14 @@ def _evidence(
     return Evidence(
         **figures | shifted,
         method=options.method,
-        num_particles=options.num_particles,
-        num_steps=options.num_steps,
-        start=getattr(estimator, "start", "guide"),
+        num_particles=int(plan.num_particles.max()) if plan else options.num_particles,
+        num_steps=int(plan.num_steps.max()) if plan else options.num_steps,
+        start=plan.start if plan else getattr(estimator, "start", "guide"),
         num_dimensions=int(dimensions) if dimensions == int(dimensions) else dimensions,
         seed=options.seed,
         log_jacobian=log_jacobian.mean().item(),
         draws=joined_draws(kept) if kept else None,
+        plan=plan,
     )
 
 
@@ -296,6 +298,14 @@ def _warn(evidence: Evidence) -> None:
         warnings.warn(
             f"{evidence.doubt} for {share:.1f} % of the data: there the estimate is likely too low and its standard "
             "error understates",
+            EvidenceWarning,
+            stacklevel=3,
+        )
+    if evidence.plan and (missed := int((~evidence.reached).sum())):
+        refusal = f"; annealing was not possible: {evidence.plan.refusal}" if evidence.plan.refusal else ""
+        warnings.warn(
+            f"the tolerance of {evidence.plan.tolerance:g} nats was not reached for {missed} of {evidence.num_data} "
+            f"data, those where Evidence.reached is False{refusal}",
             EvidenceWarning,
             stacklevel=3,
         )
