@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,7 @@ from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded, sizes
 from pyrovae.evidence.chains import STATIONS, Annealing, Evaluate, Frozen, backwards, forwards, frozen_by, pilot
-from pyrovae.evidence.draws import Kept, Wanted
-from pyrovae.evidence.expectations import Function
+from pyrovae.evidence.draws import NOTHING, Kept, Wanted
 from pyrovae.evidence.latents import Joint, Point, from_prior
 from pyrovae.evidence.streaming import Accumulator
 from pyrovae.parameters import forget
@@ -24,6 +23,15 @@ from pyrovae.trees import Tree
 RUNS = 4  # groups into which the chains fall, as many independent runs
 SCALE_DRAWS = 32  # from the start, for the scale of each dimension
 TOGETHER = 64  # data handled at once, where there are so many
+
+
+def passes(num_particles: Any, num_steps: Any, num_leapfrog: int) -> Any:
+    """Passes through the decoder, forward or back for a gradient, that chains and their pilot take for each datum.
+
+    Exact where all chains are computed at once; a pilot walks no more of them than that.
+    """
+    gradients = num_leapfrog * (num_steps - 1 + STATIONS) + 2
+    return SCALE_DRAWS + 2 * num_particles * (1 + gradients)
 
 
 class Annealed:
@@ -36,8 +44,7 @@ class Annealed:
         num_particles: C, the number of chains.
         num_steps: T, the number of temperatures after the first.
         annealing: how.
-        num_draws: posterior draws to keep of each datum.
-        expectations: functions of the latents by name, see ``log_marginal``.
+        wanted: draws and expectations.
         num_data: of how many; all by default.
 
     Attributes:
@@ -51,12 +58,11 @@ class Annealed:
         num_steps: int,
         *,
         annealing: Annealing,
-        num_draws: int = 0,
-        expectations: Mapping[str, Function] | None = None,
+        wanted: Wanted = NOTHING,
         num_data: int | None = None,
     ) -> None:
         self.setting, self.num_particles, self.num_steps = setting, num_particles, num_steps
-        self.annealing, self.wanted = annealing, Wanted(num_draws, expectations or {})
+        self.annealing, self.wanted = annealing, wanted
         self.joint, self.start = _joint(setting, annealing.start)
         size = setting.data.size if num_data is None else num_data
         self.sizes = sizes(size, num_particles, most_rows(setting, self._run), TOGETHER)

@@ -26,7 +26,7 @@ ROWS = 1000  # of data read at once
 
 
 class Checkpoint:
-    """The figures of the blocks done so far, in one safetensors file that is only ever whole.
+    """The figures of the blocks done so far, stage by stage, in one safetensors file that is only ever whole.
 
     Args:
         path: of the file.
@@ -38,26 +38,31 @@ class Checkpoint:
 
     def __init__(self, path: str | Path, about: dict[str, Any]) -> None:
         self.path, self.about = Path(path), about
-        self.parts: list[dict[str, Tensor]] = []
-        self.blocks = 0
+        self.stages: dict[str, Stage] = {}
         self._written = time.monotonic()
         if self.path.exists():
             self._read()
         else:
             self.write()  # now, and not after an hour, a path shows that cannot be written
 
-    def add(self, block: Block) -> None:
-        """Take a further block; the file is written every few seconds."""
-        self.parts.append(block.figures)
-        self.blocks += 1
+    def stage(self, name: str = "estimate") -> Stage:
+        """What is done of one pass over data."""
+        return self.stages.setdefault(name, Stage(self))
+
+    def due(self) -> None:
+        """Write if the last time was some seconds ago."""
         if time.monotonic() - self._written > EVERY:
             self.write()
 
     def write(self) -> None:
-        figures = joined(self.parts)
-        meta = {"pyrovae": json.dumps({"about": self.about, "blocks": self.blocks})}
-        contiguous = {name: figure.contiguous() for name, figure in figures.items()}
-        write_atomically(self.path, safetensors.torch.save(contiguous, meta))
+        figures = {
+            f"{stage}/{name}": figure.contiguous()
+            for stage, kept in self.stages.items()
+            for name, figure in joined(kept.parts).items()
+        }
+        blocks = {name: stage.blocks for name, stage in self.stages.items()}
+        meta = {"pyrovae": json.dumps({"about": self.about, "blocks": blocks})}
+        write_atomically(self.path, safetensors.torch.save(figures, meta))
         self._written = time.monotonic()
 
     def _read(self) -> None:
@@ -65,14 +70,40 @@ class Checkpoint:
             with safetensors.safe_open(self.path, "pt") as file:
                 meta = json.loads((file.metadata() or {})["pyrovae"])
                 figures = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                about, self.blocks = meta["about"], int(meta["blocks"])
-        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            about, blocks = meta["about"], {name: int(number) for name, number in meta["blocks"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
             raise PyrovaeError(f"{self.path} is no checkpoint of an estimate of log p(x): {error}") from error
         now = json.loads(json.dumps(self.about))
         if different := [name for name in {**about, **now} if about.get(name) != now.get(name)]:
             said = "; ".join(f"{name}: {about.get(name)} there, {now.get(name)} here" for name in different)
             raise PyrovaeError(f"{self.path} is of another estimate ({said}): remove it, or name another file")
-        self.parts = [figures] if self.blocks else []
+        for name, number in blocks.items():
+            own = {
+                key.removeprefix(f"{name}/"): figure for key, figure in figures.items() if key.startswith(f"{name}/")
+            }
+            self.stages[name] = Stage(self, [own] if number else [], number)
+
+
+class Stage:
+    """What a checkpoint keeps of one pass over data.
+
+    Attributes:
+        parts: figures of one or more blocks each, in their order.
+        blocks: how many blocks these are of.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, parts: list[dict[str, Tensor]] | None = None, blocks: int = 0) -> None:
+        self.checkpoint, self.parts, self.blocks = checkpoint, parts or [], blocks
+
+    def add(self, block: Block) -> None:
+        """Take in a further block; the file is written every few seconds."""
+        self.parts.append(block.figures)
+        self.blocks += 1
+        self.checkpoint.due()
+
+    def write(self) -> None:
+        """Write now."""
+        self.checkpoint.write()
 
 
 def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -21,8 +21,8 @@ from pyrovae.trees import Tree
 class Wanted(NamedTuple):
     """What is wanted of the posterior: so many draws per datum, and expectations of functions by name."""
 
-    num_draws: int
-    functions: Mapping[str, Function]
+    num_draws: int = 0
+    functions: Mapping[str, Function] = {}
 
     @property
     def anything(self) -> bool:
@@ -34,6 +34,9 @@ class Wanted(NamedTuple):
             return (), {}
         values = point_values(t, log_weight)
         return values if self.num_draws else (), evaluated(self.functions, values["latents"])
+
+
+NOTHING = Wanted()
 
 
 class Kept:
@@ -98,3 +101,13 @@ def joined(parts: list[Draws]) -> Draws:
     return Draws(
         along("posterior", 1), along("posterior_predictive", 1), along("log_likelihood", 1), along("observed", 0)
     )
+
+
+def taken(draws: Draws, index: Tensor) -> Draws:
+    """Those of some of the data."""
+
+    def of(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value[:, index] for name, value in values.items()}
+
+    observed = {name: value[index] for name, value in draws.observed.items()}
+    return Draws(of(draws.posterior), of(draws.posterior_predictive), of(draws.log_likelihood), observed)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.evidence.assignments import Components, check_count, latent_of, refuse
+from pyrovae.evidence.blocks import Block
 from pyrovae.parameters import Adopted, LocalParameters, floating_dtype, frozen
 from pyrovae.randomness import seeded
 from pyrovae.terms import log_terms, samples
@@ -65,6 +66,14 @@ def exact_log_prob(program: Any, *rows: Tree) -> Tensor:
         starts = range(0, size, marginal.block)
         parts = [marginal([trees.rows(tree, slice(i, i + marginal.block)) for tree in data]) for i in starts]
     return torch.cat(parts).cpu()
+
+
+def exact_block(program: Any, *rows: Tree) -> Block:
+    """``exact_log_prob`` as a block of all data, without an error."""
+    log_prob = exact_log_prob(program, *rows)
+    unknown = torch.full_like(log_prob, math.nan)
+    figures = {"standard_error": torch.zeros_like(log_prob), "ess": unknown, "pareto_k": unknown}
+    return Block({"log_prob": log_prob, **figures})
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,8 +11,7 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded, sizes
-from pyrovae.evidence.draws import Kept, Wanted
-from pyrovae.evidence.expectations import Function
+from pyrovae.evidence.draws import NOTHING, Kept, Wanted
 from pyrovae.evidence.streaming import Accumulator
 from pyrovae.placed import placed
 from pyrovae.precision import float64_device
@@ -28,8 +26,7 @@ class Importance:
     Args:
         setting: what is estimated.
         num_particles: S.
-        num_draws: posterior draws to keep of each datum.
-        expectations: functions of the latents by name, see ``log_marginal``.
+        wanted: draws and expectations.
         num_data: of how many; all by default.
     """
 
@@ -38,12 +35,11 @@ class Importance:
         setting: Setting,
         num_particles: int,
         *,
-        num_draws: int = 0,
-        expectations: Mapping[str, Function] | None = None,
+        wanted: Wanted = NOTHING,
         num_data: int | None = None,
     ) -> None:
         self.setting, self.num_particles = setting, num_particles
-        self.wanted = Wanted(num_draws, expectations or {})
+        self.wanted = wanted
         size = setting.data.size if num_data is None else num_data
         self.sizes = sizes(size, num_particles, most_rows(setting, self._run), TOGETHER)
         like = padded(setting.probe, self.sizes.block)

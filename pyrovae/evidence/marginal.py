@@ -10,32 +10,30 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.annealed import Annealed
-from pyrovae.evidence.blocks import Block, Data, Estimator, Setting
+from pyrovae.evidence.blocks import Block, Data, Setting
 from pyrovae.evidence.chains import Annealing
-from pyrovae.evidence.checkpoint import Checkpoint, digest_of_data, digest_of_program, joined
+from pyrovae.evidence.checkpoint import Checkpoint, joined
+from pyrovae.evidence.draws import Wanted
 from pyrovae.evidence.draws import joined as joined_draws
+from pyrovae.evidence.exact import exact_block
 from pyrovae.evidence.expectations import Function
 from pyrovae.evidence.expectations import joined as joined_expectations
-from pyrovae.evidence.importance import Importance
 from pyrovae.evidence.latents import is_point
+from pyrovae.evidence.options import Options, asked
+from pyrovae.evidence.plan import Plan
 from pyrovae.evidence.result import Evidence
+from pyrovae.evidence.running import Passes
+from pyrovae.evidence.tolerance import to_tolerance
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
-from pyrovae.randomness import reseed, seeded
+from pyrovae.randomness import seeded
 from pyrovae.terms import Site, log_terms, terms_for
 from pyrovae.trees import Tree
-from pyrovae.validation import validating
 
-GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: seeds of blocks that lie far apart
 VALIDATED = 1000  # rows at once
-
-NUM_PARTICLES = {"importance": 5000, "annealed": 16}
-NUM_STEPS = 100
 
 
 class EvidenceWarning(UserWarning):
@@ -46,7 +44,8 @@ def log_marginal(
     program: Any,
     x: Tree,
     *given: Tree,
-    method: Literal["importance", "annealed"] = "importance",
+    method: Literal["importance", "annealed", "exact"] | None = None,
+    tolerance: float | None = None,
     num_particles: int | None = None,
     num_steps: int | None = None,
     annealing: Annealing | None = None,
@@ -65,17 +64,24 @@ def log_marginal(
     that walk from q to p(x, z) in ``num_steps`` steps, each a Hamiltonian transition of ``annealing.num_leapfrog``
     gradients (Neal 2001; Wu et al. 2017); far dearer, and right where the guide is not close to the posterior. It moves
     all continuous latents jointly, constrained ones through ``biject_to``, and sums the discrete ones out. A pilot
-    settles step sizes and temperatures; the chains that are reported are fresh.
+    settles step sizes and temperatures; the chains that are reported are fresh. "exact": the integral in closed form,
+    where the model is linear-Gaussian given its discrete latents, or has none but those.
+
+    With a ``tolerance`` a pilot decides on the method and the budget of each datum: importance sampling where k-hat
+    is low, as many particles as its error needs; annealing elsewhere, as many steps. The estimate is of fresh samples.
 
     Args:
         program: any object with ``model(x, *given)`` and ``guide(x, *given)``, a data plate at dim -1 and one term per
             datum: ours, or a plain Pyro model and guide (trained by stock SVI too: their parameters are read from
             Pyro's store, which stays as it is). Networks that cannot take a particle dimension run on repeated rows.
         x, given: tensors or arrays, or trees of them, with N rows; observations, not pixel probabilities.
-        method: "importance" or "annealed".
-        num_particles: S, for every datum: particles (5,000 by default), or chains (16).
-        num_steps: temperatures of each chain after the first, 100 by default; by the annealed method alone. With one
-            step it is importance sampling.
+        method: "importance" (the default), "annealed" or "exact".
+        tolerance: the standard error wanted for each datum, nats, in place of a method. ``ev.reached`` says for which
+            data it was reached, ``ev.plan`` by which method and at what cost.
+        num_particles: S, for every datum: particles (5,000 by default), or chains (16); with a tolerance the most
+            particles (50,000).
+        num_steps: temperatures of each chain after the first (100), by the annealed method alone; with one step it is
+            importance sampling. With a tolerance the most steps (1,000).
         annealing: how chains are annealed, see ``Annealing``.
         seed: makes the result repeatable, for the same ``memory`` and ``compile``; the global generator is left as it
             was. None draws from the global generator.
@@ -103,13 +109,14 @@ def log_marginal(
 
     Raises:
         PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles or num_steps below 1; options of another
-            method; latents that cannot be annealed; a checkpoint of another estimate, or with draws, or without a seed;
+            method; latents that cannot be annealed; a model without a closed form;
+            a checkpoint of another estimate, or with draws, or without a seed;
             a guide that gives points, as an autoencoder's does, which have no density; a log-Jacobian that is not
             finite, or neither a number nor one for each datum; an expectation without a value per point and datum.
 
     Warns:
         EvidenceWarning: data whose k-hat is above the threshold (of fewer than 64 chains: whose runs differ), whose
-            weights are all zero, or are no numbers.
+            weights are all zero, or are no numbers; for which a tolerance was not reached.
 
     References:
         Burda, Grosse & Salakhutdinov 2016; Vehtari, Simpson, Gelman, Yao & Gabry 2024 (k-hat).
@@ -123,111 +130,63 @@ def log_marginal(
         >>> pv.log_marginal(pv.vae(data, latent=2), data.test.x[:4], method="annealed", num_steps=10).acceptance.shape
         torch.Size([4])
     """
-    options = _options(method, num_particles, num_steps, annealing, num_draws, expectations, memory, checkpoint, seed)
-    with frozen(program) as device, float32_matmul(device):
-        data = Data((x, *given), floating_dtype(program), device)
-        shift = _per_datum(log_jacobian, data.size)
-        probe = data.rows(slice(0, 3))
-        check_density(program, probe)
-        setting = Setting(program, terms_for(program, *probe), data, probe, memory, compile)
-        with seeded(0, device):  # what is tried out leaves the generators alone
-            estimator = options.estimator(setting)
-            seen = _validate(program, data)
-        kept = Checkpoint(checkpoint, options.about(setting, estimator)) if checkpoint else None
-        blocks = estimated(setting, estimator, seed, checkpoint=kept, progress=progress)
-    evidence = _evidence(blocks, options, estimator, seen / data.size, shift)
+    if memory is not None and memory < 1:
+        raise PyrovaeError(f"memory must be positive; got {memory}")
+    options = asked(
+        method,
+        tolerance=tolerance,
+        num_particles=num_particles,
+        num_steps=num_steps,
+        annealing=annealing,
+        wanted=Wanted(num_draws, expectations or {}),
+        seed=seed,
+    )
+    options.check_checkpoint(checkpoint)
+    estimate = _exact if options.method == "exact" else _estimate
+    evidence = estimate(program, (x, *given), options, log_jacobian, Running(compile, memory, checkpoint, progress))
     _warn(evidence)
     return evidence
 
 
-def estimated(
-    setting: Setting,
-    estimator: Estimator,
-    seed: int | None,
-    *,
-    checkpoint: Checkpoint | None = None,
-    progress: bool | None = None,
-) -> list[Block]:
-    """Every block of the data, each with random numbers of its own, which the seed and its place decide."""
-    size, block = setting.data.size, estimator.sizes.block
-    base = int(torch.randint(2**62, ())) if seed is None else seed
-    blocks = [Block(figures) for figures in checkpoint.parts] if checkpoint else []
-    starts = range((checkpoint.blocks if checkpoint else 0) * block, size, block)
-    bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
-    with seeded(base, setting.device), validating(False):
-        try:
-            for start in bar:
-                reseed((base + GOLDEN * (start // block)) % 2**64, setting.device)
-                estimator.begin()
-                blocks.append(estimator.block(setting.data.rows(slice(start, start + block))))
-                if checkpoint:
-                    checkpoint.add(blocks[-1])
-        finally:  # where it is stopped, too
-            if checkpoint:
-                checkpoint.write()
-    return blocks
+class Running(NamedTuple):
+    """How an estimate is run, which does not change what it is of."""
+
+    compile: bool | Literal["auto"]
+    memory: int | None
+    checkpoint: str | Path | None
+    progress: bool | None
 
 
-class _Options(NamedTuple):
-    """What ``log_marginal`` was asked for."""
-
-    method: str
-    num_particles: int
-    num_steps: int
-    annealing: Annealing
-    num_draws: int
-    expectations: Mapping[str, Function]
-    seed: int | None
-
-    def estimator(self, setting: Setting) -> Estimator:
-        wanted: Any = {"num_draws": self.num_draws, "expectations": self.expectations}
-        if self.method == "importance":
-            return Importance(setting, self.num_particles, **wanted)
-        return Annealed(setting, self.num_particles, self.num_steps, annealing=self.annealing, **wanted)
-
-    def about(self, setting: Setting, estimator: Estimator) -> dict[str, Any]:
-        """What an estimate depends on."""
-        apart = ("annealing", "num_draws", "expectations")
-        asked = {name: value for name, value in self._asdict().items() if name not in apart}
-        return {
-            **asked,
-            "annealing": repr(self.annealing) if self.method == "annealed" else None,
-            "num_data": setting.data.size,
-            "at once": list(estimator.sizes),
-            "compiled": estimator.compiled,
-            "program": digest_of_program(setting),
-            "data": digest_of_data(setting.data),
-        }
+def _estimate(
+    program: Any, columns: tuple[Tree, ...], options: Options, log_jacobian: float | Tensor, running: Running
+) -> Evidence:
+    with frozen(program) as device, float32_matmul(device):
+        data = Data(columns, floating_dtype(program), device)
+        shift = _per_datum(log_jacobian, data.size)
+        probe = data.rows(slice(0, 3))
+        check_density(program, probe)
+        setting = Setting(program, terms_for(program, *probe), data, probe, running.memory, running.compile)
+        with seeded(0, device):  # what is tried out leaves the generators alone
+            estimator = options.estimator(setting)
+            dimensions = _validate(program, data)
+        kept = Checkpoint(running.checkpoint, options.about(setting, estimator)) if running.checkpoint else None
+        run = Passes(setting, options.seed, kept, running.progress)
+        if options.request is None:
+            blocks, plan = run("estimate", estimator), None
+        else:
+            with seeded(0, device):
+                blocks, plan = to_tolerance(setting, options.request, estimator, run)
+    return _evidence(blocks, options, getattr(estimator, "start", "guide"), dimensions, shift, plan)
 
 
-def _options(
-    method: str,
-    num_particles: int | None,
-    num_steps: int | None,
-    annealing: Annealing | None,
-    num_draws: int,
-    expectations: Mapping[str, Function] | None,
-    memory: int | None,
-    checkpoint: Any,
-    seed: int | None,
-) -> _Options:
-    """Options with their defaults; refuses what cannot be, and what the method has no use for."""
-    if method not in NUM_PARTICLES:
-        raise PyrovaeError(f"method must be one of {', '.join(map(repr, NUM_PARTICLES))}; got {method!r}")
-    if method != "annealed" and (num_steps is not None or annealing is not None):
-        raise PyrovaeError(f"num_steps and annealing are for method='annealed'; the method is {method!r}")
-    if checkpoint is not None and (num_draws or expectations or seed is None):
-        raise PyrovaeError(
-            "a checkpoint keeps neither draws nor expectations, and needs a seed to go on with: pass seed=, and take "
-            "these of a few data without a checkpoint"
-        )
-    numbers = {"num_particles": num_particles, "num_draws": num_draws + 1, "memory": memory, "num_steps": num_steps}
-    for name, value in numbers.items():
-        if value is not None and value < 1:
-            raise PyrovaeError(f"{name} must be positive; got {value}")
-    number = NUM_PARTICLES[method] if num_particles is None else num_particles
-    steps = 1 if method != "annealed" else num_steps or NUM_STEPS
-    return _Options(method, number, steps, annealing or Annealing(), num_draws, expectations or {}, seed)
+def _exact(
+    program: Any, columns: tuple[Tree, ...], options: Options, log_jacobian: float | Tensor, running: Running
+) -> Evidence:
+    block = exact_block(program, *columns)  # not as ``frozen``, which keeps what was computed in the program's dtype
+    with frozen(program) as device, seeded(0, device):
+        data = Data(columns, floating_dtype(program), device)
+        shift, dimensions = _per_datum(log_jacobian, data.size), _validate(program, data)
+    return _evidence([block], options, "guide", dimensions, shift, None)
 
 
 def check_density(program: Any, probe: list[Tree]) -> None:
@@ -242,18 +201,18 @@ def check_density(program: Any, probe: list[Tree]) -> None:
         )
 
 
-def _validate(program: Any, data: Data) -> int:
+def _validate(program: Any, data: Data) -> float:
     """One particle of every datum under Pyro's validation (unless that is off), of the data too; the others without.
 
     Returns:
-        how many numbers of x are seen; 0 where a mask is observed too.
+        how many numbers of a datum are seen, in the mean; 0 where a mask is observed too.
     """
     seen = 0
     for start in range(0, data.size, VALIDATED):
         rows = data.rows(slice(start, start + VALIDATED))
         observed = log_terms(program, *rows).observed
         seen += _num_seen(rows[0], observed)
-    return seen
+    return seen / data.size
 
 
 def _num_seen(x: Tree, observed: Mapping[str, Site]) -> int:
@@ -281,7 +240,12 @@ def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
 
 
 def _evidence(
-    blocks: list[Block], options: _Options, estimator: Estimator, dimensions: float, log_jacobian: Tensor
+    blocks: list[Block],
+    options: Options,
+    start: str,
+    dimensions: float,
+    log_jacobian: Tensor,
+    plan: Plan | None,
 ) -> Evidence:
     figures: dict[str, Any] = joined([block.figures for block in blocks])
     kept = [block.draws for block in blocks if block.draws is not None]
@@ -290,14 +254,16 @@ def _evidence(
     return Evidence(
         **figures | shifted,
         method=options.method,
-        num_particles=options.num_particles,
-        num_steps=options.num_steps,
-        start=getattr(estimator, "start", "guide"),
+        num_particles=int(plan.num_particles.max()) if plan else options.num_particles,
+        num_steps=int(plan.num_steps.max()) if plan else options.num_steps,
+        is_bound=options.method != "exact",
+        start=plan.start if plan else start,
         num_dimensions=int(dimensions) if dimensions == int(dimensions) else dimensions,
         seed=options.seed,
         log_jacobian=log_jacobian.mean().item(),
         draws=joined_draws(kept) if kept else None,
         expectations=joined_expectations([block.expectations for block in blocks]),
+        plan=plan,
     )
 
 
@@ -306,6 +272,14 @@ def _warn(evidence: Evidence) -> None:
         warnings.warn(
             f"{evidence.doubt} for {share:.1f} % of the data: there the estimate is likely too low and its standard "
             "error understates",
+            EvidenceWarning,
+            stacklevel=3,
+        )
+    if evidence.plan and (missed := int((~evidence.reached).sum())):
+        refusal = f"; annealing was not possible: {evidence.plan.refusal}" if evidence.plan.refusal else ""
+        warnings.warn(
+            f"the tolerance of {evidence.plan.tolerance:g} nats was not reached for {missed} of {evidence.num_data} "
+            f"data, those where Evidence.reached is False{refusal}",
             EvidenceWarning,
             stacklevel=3,
         )

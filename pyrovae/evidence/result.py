@@ -15,6 +15,7 @@ from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.expectations import Expectation
 from pyrovae.evidence.pareto import threshold
+from pyrovae.evidence.plan import Plan
 
 # k-hat and the standard error come from the same draws: where many data are flagged, the others are not safe either.
 FEW = 64  # chains, below which k-hat says nothing
@@ -56,11 +57,11 @@ class Evidence:
         ess: effective sample size (sum w)^2 / sum w^2, (N,).
         pareto_k: k-hat of the weights' tail, (N,); nan where all weights are equal (an exact guide).
         num_particles: S: particles, or chains.
-        method: "importance" or "annealed".
+        method: "importance", "annealed", or, to a tolerance, "mixed".
         num_steps: of annealing; 1 for importance sampling.
         start: where chains begin, "guide" or "prior".
-        acceptance: the mean acceptance rate of a datum's chains, (N,); None where nothing is accepted.
-        runs: log p-hat of each of R independent groups of chains, (R, N), nats; by annealing alone.
+        acceptance: the mean acceptance rate of a datum's chains, (N,); by annealing alone, else nan, or None.
+        runs: log p-hat of each of R independent groups of chains, (R, N), nats; by annealing alone, else nan, or None.
         num_dimensions: how many numbers make up one datum, those that are missing not counted (then in the mean over
             the data); 0 if unknown, or where ``log_prob`` is of more than these, as of a mask under
             ``pyrovae.MissingNotAtRandom``: the mask's bits are not those of the numbers.
@@ -75,6 +76,8 @@ class Evidence:
             So where that is a lower bound in expectation, this is a looser one: not to be quoted in its place. None
             where there is none.
         expectations: posterior expectations by name, where they were asked for.
+        plan: the method and budget of each datum, where a tolerance was asked for; ``num_particles`` and ``num_steps``
+            are then the largest.
     """
 
     log_prob: Tensor
@@ -95,6 +98,7 @@ class Evidence:
     jackknife: Tensor | None = None
     truncated: Tensor | None = None
     expectations: Mapping[str, Expectation] = field(default_factory=dict, repr=False)
+    plan: Plan | None = field(default=None, repr=False)
 
     @property
     def num_data(self) -> int:
@@ -107,9 +111,24 @@ class Evidence:
         return threshold(self.num_particles)
 
     @property
-    def judged_by_runs(self) -> bool:
-        """Whether there are too few chains for k-hat, so that the spread of independent runs stands for it."""
-        return self.runs is not None and self.num_particles < FEW
+    def by_annealing(self) -> Tensor:
+        """Which data were estimated by annealing, (N,) bool."""
+        all_or_none = torch.full(self.log_prob.shape, self.method == "annealed")
+        return all_or_none if self.plan is None else self.plan.by_annealing
+
+    @property
+    def _thresholds(self) -> Tensor:
+        numbers = self._num_particles.tolist()
+        return torch.tensor([threshold(number) for number in numbers], dtype=torch.float64)
+
+    @property
+    def judged_by_runs(self) -> Tensor:
+        """Which data have too few chains for k-hat, so that the spread of independent runs stands for it, (N,) bool."""
+        return self.by_annealing & (self._num_particles < FEW)
+
+    @property
+    def _num_particles(self) -> Tensor:
+        return torch.full(self.log_prob.shape, self.num_particles) if self.plan is None else self.plan.num_particles
 
     @property
     def spread(self) -> Tensor:
@@ -123,18 +142,39 @@ class Evidence:
     def unreliable(self) -> Tensor:
         """Of which data no error can be trusted, (N,) bool: whose k-hat is above the threshold, or, of fewer than 64
         chains, whose runs spread by more than 0.1 nats; or that have no finite estimate or error at all."""
-        bad = ~(self.spread <= SPREAD) if self.judged_by_runs else self.pareto_k > self.threshold
+        heavy = self.pareto_k > self._thresholds
+        bad = torch.where(self.judged_by_runs, ~(self.spread <= SPREAD), heavy)
         return bad | ~self.log_prob.isfinite() | self.standard_error.isnan()
+
+    @cached_property
+    def reached(self) -> Tensor:
+        """For which data the tolerance was reached, (N,) bool: whose error can be trusted and is not above it.
+
+        For chains both the standard error and the spread of their runs.
+
+        Raises:
+            PyrovaeError: no tolerance was asked for.
+        """
+        if self.plan is None:
+            raise PyrovaeError("no tolerance was asked for: call log_marginal(..., tolerance=0.1)")
+        error = torch.where(self.by_annealing, self.standard_error.maximum(self.spread), self.standard_error)
+        return ~self.unreliable & (error <= self.plan.tolerance)
+
+    @property
+    def share_reached(self) -> float:
+        """The share of data for which the tolerance was ``reached``."""
+        return self.reached.double().mean().item()
 
     @property
     def doubt(self) -> str:
         """What makes data ``unreliable``, in words."""
-        sign = (
-            f"independent runs differ by more than {SPREAD}"
-            if self.judged_by_runs
-            else f"k-hat is above {self.threshold:.2f}"
-        )
-        return f"{sign}, or no error can be given,"
+        return f"{self._sign('k-hat is above', 'independent runs differ by more than')}, or no error can be given,"
+
+    def _sign(self, of_k: str, of_runs: str) -> str:
+        """What is looked at."""
+        by_runs = self.judged_by_runs
+        signs = ((~by_runs, f"{of_k} {self.threshold:.2f}"), (by_runs, f"{of_runs} {SPREAD}"))
+        return " or ".join(sign for where, sign in signs if where.any())
 
     @property
     def share_unreliable(self) -> float:
@@ -162,8 +202,9 @@ class Evidence:
         return -self.mean / (self.num_dimensions * math.log(2)) if self.num_dimensions else math.nan
 
     def summary(self) -> str:
-        """A readable table; the share of data above the k-hat threshold comes first."""
-        rows = [*self._trust_rows(), *self._figure_rows()]
+        """A readable table; the share of data that are ``unreliable`` comes first."""
+        trust = [] if self.method == "exact" else self._trust_rows()
+        rows = [*trust, *self._figure_rows()]
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         lines = [f"{name:<{widths[0]}}  {value:>{widths[1]}}  {note}" for name, value, note in rows]
         seed = "not set" if self.seed is None else self.seed
@@ -177,28 +218,38 @@ class Evidence:
     @property
     def procedure(self) -> str:
         """How it was estimated, in words."""
+        if self.plan is not None:
+            return f"importance sampling or annealing, to a tolerance of {self.plan.tolerance:g} nats"
         if self.method == "annealed":
             return f"annealing from the {self.start}, {self.num_particles:,} chains of {self.num_steps:,} steps"
+        if self.method == "exact":
+            return "integration in closed form"
         return f"importance sampling, {self.num_particles:,} particles"
 
     def _trust_rows(self) -> list[tuple[str, str, str]]:
         percent = f"{100 * self.share_unreliable:.1f} %"
         trust = DOUBT if self.unreliable.any() else "no sign of errors too small"
         few, middle = torch.quantile(self.ess, torch.tensor([0.05, 0.5], dtype=self.ess.dtype)).tolist()
-        sign = f"runs apart by {SPREAD}" if self.judged_by_runs else f"k-hat above {self.threshold:.2f}"
-        rates = [] if self.acceptance is None else [self._acceptance_row(self.acceptance)]
         return [
-            (sign, percent, f"of {self.num_data:,} data: {trust}"),
-            *rates,
+            (self._sign("k-hat above", "runs apart by"), percent, f"of {self.num_data:,} data: {trust}"),
+            *([] if self.plan is None else self._plan_rows(self.plan)),
+            *([] if self.acceptance is None else [self._acceptance_row(self.acceptance)]),
             ("effective sample size", f"{middle:,.1f}", f"in the median; below {few:,.1f} for 5 % of the data"),
         ]
 
+    def _plan_rows(self, plan: Plan) -> list[tuple[str, str, str]]:
+        share = f"{100 * self.share_reached:.1f} %"
+        return [
+            ("tolerance reached", share, f"of {self.num_data:,} data: an error of {plan.tolerance:g} nats at most"),
+            *plan.rows(),
+        ]
+
     def _acceptance_row(self, rates: Tensor) -> tuple[str, str, str]:
-        low = rates.min().item()
-        return "acceptance", f"{rates.mean().item():.2f}", f"of transitions; at least {low:.2f} for every datum"
+        low = rates[~rates.isnan()].min().item()
+        return "acceptance", f"{rates.nanmean().item():.2f}", f"of transitions; at least {low:.2f} for every datum"
 
     def _figure_rows(self) -> list[tuple[str, str, str]]:
-        kind = "lower bound, in expectation" if self.is_bound else "estimate, not a bound"
+        kind = {"exact": "exact", "lower bound": "lower bound, in expectation"}.get(self.kind, "estimate, not a bound")
         particles, data = self.mean_standard_error, self.mean_sampling_error
         units = ("  of it, log-Jacobian", f"{self.log_jacobian:.3f}", "nats: the density is in the data's own units")
         return [
@@ -235,7 +286,7 @@ class Evidence:
             "num_particles": self.num_particles,
             "num_steps": self.num_steps,
             "start": self.start,
-            "acceptance": None if self.acceptance is None else self.acceptance.mean().item(),
+            "acceptance": None if self.acceptance is None else self.acceptance.nanmean().item(),
             "num_dimensions": self.num_dimensions,
             "seed": self.seed,
             "pareto_k_threshold": self.threshold,
@@ -248,6 +299,7 @@ class Evidence:
             "ess_median": self.ess.median().item(),
             **({} if self.jackknife is None else {"mean_jackknife": self.jackknife.mean().item()}),
             **({} if self.truncated is None else {"mean_truncated": self.truncated.mean().item()}),
+            **({} if self.plan is None else self.plan.record() | {"share_reached": self.share_reached}),
         }
 
     def to_arviz(self) -> Any:

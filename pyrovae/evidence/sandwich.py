@@ -16,7 +16,8 @@ from pyrovae.evidence.annealed import Annealed
 from pyrovae.evidence.blocks import Data, Setting
 from pyrovae.evidence.chains import Annealing
 from pyrovae.evidence.importance import Importance
-from pyrovae.evidence.marginal import NUM_PARTICLES, NUM_STEPS, check_density
+from pyrovae.evidence.marginal import check_density
+from pyrovae.evidence.options import asked
 from pyrovae.evidence.simulated import simulate
 from pyrovae.lines import aligned
 from pyrovae.parameters import floating_dtype, frozen
@@ -152,7 +153,11 @@ def sandwich(
         >>> rough.gap.shape, fine.gap.shape
         (torch.Size([20]), torch.Size([20]))
     """
-    _check(method, num_data, num_particles, num_steps, annealing)
+    if method not in METHODS:
+        raise PyrovaeError(f"method must be {' or '.join(map(repr, METHODS))}; got {method!r}")
+    if num_data < 1:
+        raise PyrovaeError(f"num_data must be positive; got {num_data}")
+    options = asked(method, num_particles=num_particles, num_steps=num_steps, annealing=annealing, seed=seed)
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         truth = simulate(program, num_data, *given, like=like)
         data = Data((truth.x, *given), floating_dtype(program), device)
@@ -160,7 +165,8 @@ def sandwich(
         check_density(program, probe)
         setting = Setting(program, terms_for(program, *probe), data, probe, None, compile)
         with seeded(0, device):  # what is tried out leaves the generators alone
-            estimator = _estimator(setting, method, num_particles, num_steps, annealing)
+            estimator = options.estimator(setting)
+        assert isinstance(estimator, Importance | Annealed)
         starts = range(0, num_data, estimator.sizes.block)
         bar = tqdm(starts, desc="sandwich", unit="block", disable=None if progress is None else not progress)
         with validating(False):
@@ -168,25 +174,6 @@ def sandwich(
     lower, upper, reverse = torch.cat(parts, -1)
     steps = estimator.num_steps if isinstance(estimator, Annealed) else None
     return Sandwich(lower, upper, reverse, truth.x, given, method, estimator.num_particles, steps, seed)
-
-
-def _check(method: str, num_data: int, num_particles: int | None, num_steps: int | None, annealing: Any) -> None:
-    if method not in METHODS:
-        raise PyrovaeError(f"method must be {' or '.join(map(repr, METHODS))}; got {method!r}")
-    if method == "importance" and (num_steps is not None or annealing is not None):
-        raise PyrovaeError("num_steps and annealing are for method='annealed'")
-    for name, value in {"num_data": num_data, "num_particles": num_particles, "num_steps": num_steps}.items():
-        if value is not None and value < 1:
-            raise PyrovaeError(f"{name} must be at least 1; got {value}")
-
-
-def _estimator(
-    setting: Setting, method: str, num_particles: int | None, num_steps: int | None, annealing: Annealing | None
-) -> Importance | Annealed:
-    number = num_particles or NUM_PARTICLES[method]
-    if method == "importance":
-        return Importance(setting, number)
-    return Annealed(setting, number, num_steps or NUM_STEPS, annealing=annealing or Annealing())
 
 
 def _bounds(estimator: Importance | Annealed, data: Data, latents: dict[str, Tensor], start: int) -> Tensor:
