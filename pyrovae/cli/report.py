@@ -47,7 +47,7 @@ def report(run: Stored, *, split: str = "test", device: str = "auto", output: st
 
 
 def _evidence(path: Path, split: str) -> dict[str, tuple[Evidence, dict[str, Any]]]:
-    """By method; what cannot be read is named, and left out, as is what is of other data than the rest."""
+    """By method; what cannot be read is named, and left out."""
     found: dict[str, tuple[Evidence, dict[str, Any]]] = {}
     for method in records.there(path, split) or ["importance"]:
         try:

@@ -40,7 +40,7 @@ class Sign(NamedTuple):
 
     def drawn(self) -> tuple[Tensor, float]:
         """The finite values that it judges by, and the limit, as they lie on the axis."""
-        judged, limit = self.values[self.where].double(), torch.tensor(self.limit).double()
+        judged, limit = self.values[self.where].double(), torch.tensor(self.limit, dtype=torch.float64)
         values, limit = (judged.log10(), limit.log10()) if self.logarithmic else (judged, limit)
         return values[values.isfinite()], limit.item() if limit.isfinite() else 0.0  # no k-hat of a single particle
 
