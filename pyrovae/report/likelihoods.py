@@ -229,4 +229,4 @@ def _scatter(axes: Axes, result: Evidence, sign: Sign) -> None:
     few_ticks(axes, x=3)
     if sign.logarithmic:
         axes.set_yscale("log")
-    style(axes, title=f"{sign.name.partition(',')[0].removeprefix('Pareto ')} of a datum", x="log p(x), nats")
+    style(axes, title="each datum", x="log p(x), nats", y=sign.name)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runs import Command, copied
@@ -18,12 +19,14 @@ def test_sandwich_gives_what_the_function_gives(pyrovae: Command, trained: Path,
     words = [word for name, value in steps.items() for word in (f"--{name}", value)]
     code, out, _ = pyrovae("sandwich", run, "--method", method, *FEW, *words)
     program = pv.load(run / "program.safetensors")
-    expected = pv.sandwich(program, num_data=6, num_particles=3, seed=0, like=data.test.x[:6], method=method, **steps)  # type: ignore[call-overload]
+    options: dict[str, Any] = {"num_data": 6, "num_particles": 3, "method": method, **steps}
+    expected = pv.sandwich(program, seed=0, like=data.test.x[:6], **options)
     assert code == 0 and expected.summary() in out
     record = json.loads((run / f"{file}.json").read_text())
     assert expected.record().items() <= record.items() and record["seconds"] > 0
-    assert pyrovae("report", run)[0] == 0
-    assert "Sandwich bounds on simulated data" in (run / "report.html").read_text()
+    if method == "annealed":  # a page takes seconds
+        assert pyrovae("report", run)[0] == 0
+        assert "Sandwich bounds on simulated data" in (run / "report.html").read_text()
 
 
 def test_data_are_simulated_under_what_test_data_are_given(pyrovae: Command, conditional: Path) -> None:
