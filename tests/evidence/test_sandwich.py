@@ -330,8 +330,8 @@ def test_the_summary() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_data": 0}, "num_data must be at least 1; got 0"),
-        ({"num_particles": 0}, "num_particles must be at least 1; got 0"),
+        ({"num_data": 0}, "num_data must be positive; got 0"),
+        ({"num_particles": 0}, "num_particles must be positive; got 0"),
         ({"method": "exact"}, "method must be 'importance' or 'annealed'; got 'exact'"),
         ({"num_steps": 3}, "num_steps and annealing are for method='annealed'"),
     ],
