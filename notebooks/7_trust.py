@@ -169,8 +169,8 @@ best
 
 # %% [markdown]
 # The importance bound climbs as particles are added, at first by several of its own error bars: these are errors of the
-# *estimate*, not of $\log p(x)$. Annealing has settled, and the two meet here, since this VAE is small. One on MNIST with
-# 40 latents is not so kind: there 5,000 particles miss about 0.3 nats, with an error bar of 0.003.
+# *estimate*, not of $\log p(x)$. Annealing has settled, and the two meet here, since this VAE is small. One on MNIST
+# with 40 latents is not so kind: there 5,000 particles miss about 0.3 nats, with an error bar of 0.003.
 #
 # Both are of the same images, so the difference between them is known far better than either:
 
