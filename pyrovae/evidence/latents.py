@@ -79,7 +79,7 @@ class Joint:
             )
         parts = {name: value.reshape(count, -1, *shape) for name, (value, shape) in reading.values.items()}
         self.shapes = {name: part.shape[2:] for name, part in parts.items()}
-        return torch.cat([part.flatten(2) for part in parts.values()], -1)
+        return torch.cat([part.reshape(*part.shape[:2], -1) for part in parts.values()], -1)
 
     def densities(self, u: Tensor, *rows: Tree) -> tuple[Tensor, Tensor]:
         """log q(u | x) and log p(x, u), each (C, n) float64."""
@@ -230,7 +230,7 @@ class _Writing(Messenger):
             return
         transform, u = _transform(msg), self.values[msg["name"]]
         value = transform(u)
-        if value.shape[: self.batch] != u.shape[: self.batch]:
+        if value.shape[: value.dim() - len(msg["fn"].event_shape)] != u.shape[: self.batch]:
             raise PyrovaeError(
                 f"the support of latent {msg['name']!r} depends on a discrete latent, so that no chain can move on it: "
                 "use method='importance'"
