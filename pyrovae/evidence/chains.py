@@ -18,11 +18,9 @@ from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.latents import Point
-from pyrovae.evidence.schedules import Linear, Pilot, Schedule, interpolated, sigmoid
+from pyrovae.evidence.schedules import Adaptive, Pilot, Schedule, interpolated, sigmoid
 
-STATIONS = 30  # temperatures of a pilot
-VISITS = 2  # transitions at each
-PILOT_CALLS = STATIONS * VISITS  # transitions of a pilot
+STATIONS = 30  # temperatures of a pilot, a transition at each
 GAIN = 0.7  # of the log step size, per transition, by the acceptance missed
 JITTER = (0.7, 1.3)  # of the step size, chain by chain: no orbit closes on itself in every chain
 
@@ -43,9 +41,9 @@ class Annealing:
         PyrovaeError: a number out of range, an unknown start, what is no schedule.
     """
 
-    schedule: Schedule = field(default_factory=Linear)
-    num_leapfrog: int = 5
-    acceptance: float = 0.65
+    schedule: Schedule = field(default_factory=Adaptive)
+    num_leapfrog: int = 3
+    acceptance: float = 0.8
     start: Literal["auto", "guide", "prior"] = "auto"
 
     def __post_init__(self) -> None:
@@ -82,9 +80,8 @@ def pilot(evaluate: Evaluate, u: Tensor, scale: Tensor, annealing: Annealing) ->
     log_step = torch.full_like(scale[:, 0], -math.log(scale.shape[1]) / 4)
     state, log_steps, speeds = _begun(evaluate, u), [], []
     for t in temperatures:
-        for _ in range(VISITS):
-            state, accepted = transition(evaluate, state, t.expand_as(log_step), log_step.exp(), scale, annealing)
-            log_step = log_step + GAIN * (accepted.mean(0).to(log_step) - annealing.acceptance)
+        state, accepted = transition(evaluate, state, t.expand_as(log_step), log_step.exp(), scale, annealing)
+        log_step = log_step + GAIN * (accepted.mean(0).to(log_step) - annealing.acceptance)
         log_steps.append(log_step)
         speeds.append(_spread(state.log_p - state.log_q).to(log_step))
     return Pilot(temperatures, _smooth(torch.stack(log_steps)), _smooth(torch.stack(speeds)), scale)

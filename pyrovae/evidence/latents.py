@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyrovae.errors import PyrovaeError
+from pyrovae.placed import placed
 from pyrovae.precision import float64
 from pyrovae.terms import LogTerms, Terms, repeated_log_terms
 from pyrovae.trees import Tree
@@ -70,8 +71,15 @@ class Joint:
 
     def draw(self, count: int, *rows: Tree) -> Tensor:
         """u ~ q(u | x) for each datum, (count, n, D)."""
+        return self._read(self.program, rows, count)
+
+    def unconstrained(self, latents: dict[str, Tensor], *rows: Tree) -> Tensor:
+        """u of given latents (n, *event_shape) by name, (1, n, D)."""
+        return self._read(placed(self.program, latents), rows, 1)
+
+    def _read(self, program: Any, rows: tuple[Tree, ...], count: int) -> Tensor:
         reading = _Reading()
-        self._terms(_sampling(self.program.guide), reading, rows, count)
+        self._terms(_sampling(program.guide), reading, rows, count)
         if not reading.values:
             raise PyrovaeError(
                 "annealing moves continuous latents, and this program has none: its log p(x) is a sum over its "
