@@ -145,6 +145,8 @@ def from_prior(program: Any) -> Any:
 
 
 def _is_latent(site: Any) -> bool:
+    if site["type"] != "sample":  # infer_config asks about parameters too
+        return False
     return not (site["is_observed"] or site_is_subsample(site) or site["infer"].get("_deterministic"))
 
 
