@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyro
 import safetensors
 import safetensors.torch
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.blocks import Block
+from pyrovae.evidence.blocks import Block, Data, Setting
+from pyrovae.randomness import seeded
 from pyrovae.saving import write_atomically
 
 EVERY = 10.0  # seconds between two writes
+ROWS = 1000  # of data read at once
 
 
 class Checkpoint:
@@ -78,21 +80,28 @@ def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts], -1) for name in (parts[0] if parts else {})}
 
 
-def digest_of_program(program: Any) -> str:
-    """Of all its parameters and buffers; of those in Pyro's store where it is no module."""
+def digest_of_program(setting: Setting) -> str:
+    """Of all its parameters and buffers (those in Pyro's store where it is no module), and of what it computes.
+
+    The latter tells programs apart that have no parameters, or keep them where nobody sees.
+    """
+    program = setting.program
     tensors = program.state_dict() if isinstance(program, nn.Module) else dict(pyro.get_param_store().items())
-    return _digest([tensors[name] for name in sorted(tensors) if isinstance(tensors[name], Tensor)])
+    with seeded(0, setting.device):
+        computed = setting.terms(program, *setting.probe, num_particles=2).log_point_weight
+    return _digest([*(tensors[name] for name in sorted(tensors) if isinstance(tensors[name], Tensor)), computed])
 
 
-def digest_of_data(columns: tuple[trees.Tree, ...]) -> str:
+def digest_of_data(data: Data) -> str:
     """Of (x, *given)."""
-    return _digest([trees.as_tensors(leaf) for leaf in trees.leaves(columns)])
+    parts = (data.rows(slice(start, start + ROWS)) for start in range(0, data.size, ROWS))
+    return _digest(leaf for part in parts for leaf in trees.leaves(part))
 
 
-def _digest(tensors: list[Tensor]) -> str:
+def _digest(tensors: Iterable[Tensor]) -> str:
     sha = hashlib.sha256()
     for tensor in tensors:
-        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-        sha.update(f"{array.dtype}{array.shape}".encode())
-        sha.update(array.data)
+        whole = tensor.detach().cpu().contiguous()
+        sha.update(f"{whole.dtype}{tuple(whole.shape)}".encode())
+        sha.update(whole.reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()

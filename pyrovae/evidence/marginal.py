@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -20,7 +19,10 @@ from pyrovae.evidence.blocks import Block, Data, Estimator, Setting
 from pyrovae.evidence.chains import Annealing
 from pyrovae.evidence.checkpoint import Checkpoint, digest_of_data, digest_of_program, joined
 from pyrovae.evidence.draws import joined as joined_draws
+from pyrovae.evidence.expectations import Function
+from pyrovae.evidence.expectations import joined as joined_expectations
 from pyrovae.evidence.importance import Importance
+from pyrovae.evidence.latents import is_point
 from pyrovae.evidence.result import Evidence
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
@@ -50,6 +52,7 @@ def log_marginal(
     annealing: Annealing | None = None,
     seed: int | None = None,
     num_draws: int = 0,
+    expectations: Mapping[str, Function] | None = None,
     log_jacobian: float | Tensor = 0.0,
     compile: bool | Literal["auto"] = "auto",
     memory: int | None = None,
@@ -76,7 +79,11 @@ def log_marginal(
         annealing: how chains are annealed, see ``Annealing``.
         seed: makes the result repeatable, for the same ``memory`` and ``compile``; the global generator is left as it
             was. None draws from the global generator.
-        num_draws: posterior draws to keep per datum, for ``Evidence.to_arviz``.
+        num_draws: R posterior draws to keep per datum, resampled by weight: ``ev.draws.posterior`` by site name,
+            (R, N, *event), and ``ev.draws.posterior_predictive``; for ``ev.to_arviz()`` and ``predictive_check``.
+        expectations: functions f by name, for E[f(z) | x] of each datum by self-normalised weights in
+            ``ev.expectations[name]``, with its standard error: f takes the latents by site name, each (S, n, *event),
+            to a tensor (S, n, *shape). Values that the guide enumerates are further points, weighted as they are.
         log_jacobian: log |det dx/dx_own| of the change of variables from the data's own units to those of x, nats: a
             number, or one per datum (N,). For x = (x_own - loc) / scale it is -sum log scale, ``Data.log_jacobian``.
             As log p_own(x_own) = log p(x) + log |det dx/dx_own|, it is added to every ``log_prob``.
@@ -86,7 +93,7 @@ def log_marginal(
         memory: bytes of working memory that decide the size of a chunk; memory grows with neither S (but for the
             tail that k-hat needs, about 3 sqrt S weights per datum of a block) nor N.
         checkpoint: a file that keeps what is done, every few seconds: the same call goes on where it was stopped,
-            and gives the same bits as one that was not. Without a seed it goes on with the seed it began with.
+            and gives the same bits as one that was not. It needs a seed.
         progress: a progress bar; by default where standard error is a terminal.
 
     Returns:
@@ -98,7 +105,7 @@ def log_marginal(
         PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles or num_steps below 1; options of another
             method; latents that cannot be annealed; a checkpoint of another estimate, or with draws, or without a seed;
             a guide that gives points, as an autoencoder's does, which have no density; a log-Jacobian that is not
-            finite, or neither a number nor one for each datum.
+            finite, or neither a number nor one for each datum; an expectation without a value per point and datum.
 
     Warns:
         EvidenceWarning: data whose k-hat is above the threshold (of fewer than 64 chains: whose runs differ), whose
@@ -116,12 +123,12 @@ def log_marginal(
         >>> pv.log_marginal(pv.vae(data, latent=2), data.test.x[:4], method="annealed", num_steps=10).acceptance.shape
         torch.Size([4])
     """
-    options = _options(method, num_particles, num_steps, annealing, num_draws, memory, checkpoint, seed)
+    options = _options(method, num_particles, num_steps, annealing, num_draws, expectations, memory, checkpoint, seed)
     with frozen(program) as device, float32_matmul(device):
         data = Data((x, *given), floating_dtype(program), device)
         shift = _per_datum(log_jacobian, data.size)
         probe = data.rows(slice(0, 3))
-        _check_density(program, probe)
+        check_density(program, probe)
         setting = Setting(program, terms_for(program, *probe), data, probe, memory, compile)
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
@@ -148,14 +155,16 @@ def estimated(
     starts = range((checkpoint.blocks if checkpoint else 0) * block, size, block)
     bar = tqdm(starts, desc="log_marginal", unit="block", disable=None if progress is None else not progress)
     with seeded(base, setting.device), validating(False):
-        for start in bar:
-            reseed((base + GOLDEN * (start // block)) % 2**64, setting.device)
-            estimator.begin()
-            blocks.append(estimator.block(setting.data.rows(slice(start, start + block))))
+        try:
+            for start in bar:
+                reseed((base + GOLDEN * (start // block)) % 2**64, setting.device)
+                estimator.begin()
+                blocks.append(estimator.block(setting.data.rows(slice(start, start + block))))
+                if checkpoint:
+                    checkpoint.add(blocks[-1])
+        finally:  # where it is stopped, too
             if checkpoint:
-                checkpoint.add(blocks[-1])
-    if checkpoint:
-        checkpoint.write()
+                checkpoint.write()
     return blocks
 
 
@@ -167,23 +176,27 @@ class _Options(NamedTuple):
     num_steps: int
     annealing: Annealing
     num_draws: int
+    expectations: Mapping[str, Function]
     seed: int | None
 
     def estimator(self, setting: Setting) -> Estimator:
+        wanted: Any = {"num_draws": self.num_draws, "expectations": self.expectations}
         if self.method == "importance":
-            return Importance(setting, self.num_particles, num_draws=self.num_draws)
-        return Annealed(setting, self.num_particles, self.num_steps, annealing=self.annealing, num_draws=self.num_draws)
+            return Importance(setting, self.num_particles, **wanted)
+        return Annealed(setting, self.num_particles, self.num_steps, annealing=self.annealing, **wanted)
 
     def about(self, setting: Setting, estimator: Estimator) -> dict[str, Any]:
         """What an estimate depends on."""
-        asked = {name: value for name, value in self._asdict().items() if name not in ("annealing", "num_draws")}
+        apart = ("annealing", "num_draws", "expectations")
+        asked = {name: value for name, value in self._asdict().items() if name not in apart}
         return {
             **asked,
             "annealing": repr(self.annealing) if self.method == "annealed" else None,
             "num_data": setting.data.size,
             "at once": list(estimator.sizes),
-            "program": digest_of_program(setting.program),
-            "data": digest_of_data(setting.data.columns),
+            "compiled": estimator.compiled,
+            "program": digest_of_program(setting),
+            "data": digest_of_data(setting.data),
         }
 
 
@@ -193,6 +206,7 @@ def _options(
     num_steps: int | None,
     annealing: Annealing | None,
     num_draws: int,
+    expectations: Mapping[str, Function] | None,
     memory: int | None,
     checkpoint: Any,
     seed: int | None,
@@ -202,10 +216,10 @@ def _options(
         raise PyrovaeError(f"method must be one of {', '.join(map(repr, NUM_PARTICLES))}; got {method!r}")
     if method != "annealed" and (num_steps is not None or annealing is not None):
         raise PyrovaeError(f"num_steps and annealing are for method='annealed'; the method is {method!r}")
-    if checkpoint is not None and (num_draws or seed is None):
+    if checkpoint is not None and (num_draws or expectations or seed is None):
         raise PyrovaeError(
-            "a checkpoint keeps no draws, and needs a seed to go on with: pass seed=, and take draws of a few data "
-            "without a checkpoint"
+            "a checkpoint keeps neither draws nor expectations, and needs a seed to go on with: pass seed=, and take "
+            "these of a few data without a checkpoint"
         )
     numbers = {"num_particles": num_particles, "num_draws": num_draws + 1, "memory": memory, "num_steps": num_steps}
     for name, value in numbers.items():
@@ -213,14 +227,14 @@ def _options(
             raise PyrovaeError(f"{name} must be positive; got {value}")
     number = NUM_PARTICLES[method] if num_particles is None else num_particles
     steps = 1 if method != "annealed" else num_steps or NUM_STEPS
-    return _Options(method, number, steps, annealing or Annealing(), num_draws, seed)
+    return _Options(method, number, steps, annealing or Annealing(), num_draws, expectations or {}, seed)
 
 
-def _check_density(program: Any, probe: list[Tree]) -> None:
+def check_density(program: Any, probe: list[Tree]) -> None:
     """Refuse a guide that gives points: log q would be infinite, and Delta says 0."""
     with torch.random.fork_rng():
         latents = log_terms(program, *probe).latents
-    if points := [name for name, site in latents.items() if _is_point(site.q) and not _is_point(site.p)]:
+    if points := [name for name, site in latents.items() if is_point(site.q) and not is_point(site.p)]:
         raise PyrovaeError(
             f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z, so the "
             "ELBO is minus infinity and importance sampling cannot estimate log p(x). Use a guide with a density, such "
@@ -255,12 +269,6 @@ def _num_missing(site: Site) -> int:
     return 0 if count is None else int(count(site.value).sum())
 
 
-def _is_point(distribution: Any) -> bool:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return isinstance(distribution, dist.Delta)
-
-
 def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
     """The log-Jacobian as (N,) float64 on the CPU."""
     value = torch.as_tensor(log_jacobian, dtype=torch.float64, device="cpu")
@@ -277,7 +285,8 @@ def _evidence(
 ) -> Evidence:
     figures: dict[str, Any] = joined([block.figures for block in blocks])
     kept = [block.draws for block in blocks if block.draws is not None]
-    shifted = {name: figures[name] + log_jacobian for name in ("log_prob", "runs") if name in figures}
+    moved = ("log_prob", "runs", "jackknife", "truncated")
+    shifted = {name: figures[name] + log_jacobian for name in moved if name in figures}
     return Evidence(
         **figures | shifted,
         method=options.method,
@@ -288,6 +297,7 @@ def _evidence(
         seed=options.seed,
         log_jacobian=log_jacobian.mean().item(),
         draws=joined_draws(kept) if kept else None,
+        expectations=joined_expectations([block.expectations for block in blocks]),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.expectations import Expectation
 from pyrovae.evidence.pareto import threshold
 
 # k-hat and the standard error come from the same draws: where many data are flagged, the others are not safe either.
@@ -23,7 +24,10 @@ DOUBT = "no coverage is claimed: errors understate there, and may elsewhere"
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """R draws per datum from the posterior, resampled by importance weight: what ``to_arviz`` shows.
+    """R draws per datum from the posterior, resampled with replacement by importance weight.
+
+    It is ``log_marginal(..., num_draws=R).draws``: what ``Evidence.to_arviz`` shows and ``predictive_check`` uses.
+    Where k-hat is above its threshold they are hardly of the posterior; where all weights are zero they are nan.
 
     Attributes:
         posterior, posterior_predictive: by site name, (R, N, *event_shape).
@@ -35,6 +39,10 @@ class Draws:
     posterior_predictive: Mapping[str, Tensor]
     log_likelihood: Mapping[str, Tensor]
     observed: Mapping[str, Tensor]
+
+    def __repr__(self) -> str:
+        shapes = {name: tuple(value.shape) for name, value in self.posterior.items()}
+        return f"Draws(posterior={shapes})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +69,12 @@ class Evidence:
         log_jacobian: what was added to every ``log_prob``, in the mean over the data, nats: by it they are densities
             in the data's own units. 0 where x was in these.
         draws: posterior draws, where they were asked for.
+        jackknife: log p(x) from the same weights by the jackknife, (N,), nats: bias of order 1 / S^2 in place of 1 / S,
+            where the weights have the moments for it. No bound: it may be too high. None where there is none.
+        truncated: log 1/S sum_s min(w_s, sqrt(S) mean w), (N,), nats: of less variance, and never above ``log_prob``.
+            So where that is a lower bound in expectation, this is a looser one: not to be quoted in its place. None
+            where there is none.
+        expectations: posterior expectations by name, where they were asked for.
     """
 
     log_prob: Tensor
@@ -78,6 +92,9 @@ class Evidence:
     seed: int | None = None
     log_jacobian: float = 0.0
     draws: Draws | None = field(default=None, repr=False)
+    jackknife: Tensor | None = None
+    truncated: Tensor | None = None
+    expectations: Mapping[str, Expectation] = field(default_factory=dict, repr=False)
 
     @property
     def num_data(self) -> int:
@@ -153,6 +170,11 @@ class Evidence:
         return "\n".join([f"log p(x) by {self.procedure}, seed {seed}", *lines])
 
     @property
+    def kind(self) -> str:
+        """What ``log_prob`` is of log p(x): "exact", a "lower bound" in expectation, or an "estimate"."""
+        return "exact" if self.method == "exact" else "lower bound" if self.is_bound else "estimate"
+
+    @property
     def procedure(self) -> str:
         """How it was estimated, in words."""
         if self.method == "annealed":
@@ -185,7 +207,16 @@ class Evidence:
             ("  Monte Carlo error", f"{particles:.3f}", "nats, of the mean over these data"),
             ("  sampling error", f"{data:.3f}", "nats, of the mean over the population of data"),
             *([self._bits_row()] if self.num_dimensions else []),
+            *self._other_rows(),
         ]
+
+    def _other_rows(self) -> list[tuple[str, str, str]]:
+        """Further estimates from the same weights."""
+        named = (
+            ("jackknife, mean", self.jackknife, "nats; no bound, not to be quoted as one"),
+            ("truncated, mean", self.truncated, "nats; weights cut off, not to be quoted as a bound"),
+        )
+        return [(name, f"{value.mean().item():.3f}", note) for name, value, note in named if value is not None]
 
     def _bits_row(self) -> tuple[str, str, str]:
         errors = (self.mean_standard_error, self.mean_sampling_error)
@@ -198,7 +229,7 @@ class Evidence:
 
     def _record(self) -> dict[str, Any]:
         return {
-            "kind": "lower bound" if self.is_bound else "estimate",
+            "kind": self.kind,
             "num_data": self.num_data,
             "method": self.method,
             "num_particles": self.num_particles,
@@ -215,6 +246,8 @@ class Evidence:
             "mean_sampling_error": self.mean_sampling_error,
             "bits_per_dim": self.bits_per_dim,
             "ess_median": self.ess.median().item(),
+            **({} if self.jackknife is None else {"mean_jackknife": self.jackknife.mean().item()}),
+            **({} if self.truncated is None else {"mean_truncated": self.truncated.mean().item()}),
         }
 
     def to_arviz(self) -> Any:

@@ -1,0 +1,215 @@
+"""Lower and upper bounds on log p(x) of data simulated from the program: bidirectional Monte Carlo."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pyrovae import trees
+from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.annealed import Annealed
+from pyrovae.evidence.blocks import Data, Setting
+from pyrovae.evidence.chains import Annealing
+from pyrovae.evidence.importance import Importance
+from pyrovae.evidence.marginal import NUM_PARTICLES, NUM_STEPS, check_density
+from pyrovae.evidence.simulated import simulate
+from pyrovae.lines import aligned
+from pyrovae.parameters import floating_dtype, frozen
+from pyrovae.precision import float32_matmul
+from pyrovae.randomness import seeded
+from pyrovae.terms import terms_for
+from pyrovae.trees import Tree
+from pyrovae.validation import validating
+
+METHODS = {"importance": "importance sampling", "annealed": "annealed importance sampling"}
+
+
+@dataclass(frozen=True, eq=False)
+class Sandwich:
+    """Bounds on log p(x | given) of N simulated data: E[lower] <= log p(x) <= E[upper], nats.
+
+    Attributes:
+        lower: log 1/S sum_s w_s over particles, or chains, (N,) float64.
+        upper: the same with the weight of the true latents, or of chains from these, among the S, (N,).
+        upper_reverse: -log of the mean 1 / w over these alone, the bound of Grosse et al., (N,); wider, as a rule.
+        x, given: the simulated data, and under what.
+        method: "importance" or "annealed".
+        num_particles: S.
+        num_steps: of each chain; None for importance sampling.
+        seed: the seed it was computed with, or None.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    upper_reverse: Tensor
+    x: Tree
+    given: tuple[Tree, ...]
+    method: str
+    num_particles: int
+    num_steps: int | None = None
+    seed: int | None = None
+
+    @property
+    def num_data(self) -> int:
+        """N."""
+        return len(self.lower)
+
+    @property
+    def gap(self) -> Tensor:
+        """upper - lower, (N,), nats; below 0 for single data by chance."""
+        return self.upper - self.lower
+
+    @property
+    def gap_mean(self) -> float:
+        """The mean gap, nats: in expectation, what the lower bound misses of log p(x) is no more."""
+        return self.gap.mean().item()
+
+    @property
+    def gap_standard_error(self) -> float:
+        """Of the mean gap, over data and particles: sd / sqrt N; nan for one datum."""
+        return _error(self.gap)
+
+    def summary(self) -> str:
+        """A readable table."""
+        steps = f" of {self.num_steps:,} steps" if self.num_steps else ""
+        kind = "chains" if self.num_steps else "particles"
+        rows = [
+            ["mean lower bound", f"{self.lower.mean():.3f}", f"{_error(self.lower):.3f}", ""],
+            ["mean upper bound", f"{self.upper.mean():.3f}", f"{_error(self.upper):.3f}", ""],
+            ["mean gap", f"{self.gap_mean:.3f}", f"{self.gap_standard_error:.3f}",
+             f"largest {self.gap.max():.3f}, of one datum"],
+        ]  # fmt: skip
+        head = f"log p(x) of {self.num_data:,} simulated data by {METHODS[self.method]}, {self.num_particles:,} {kind}"
+        seed = "not set" if self.seed is None else self.seed
+        head = f"{head}{steps}, seed {seed}"
+        return "\n".join([head, *aligned([["nats per datum", "", "error", ""], *rows], right=[1, 2])])
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+
+def _error(values: Tensor) -> float:
+    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def sandwich(
+    program: Any,
+    *given: Tree,
+    num_data: int = 100,
+    method: Literal["annealed", "importance"] = "annealed",
+    num_particles: int | None = None,
+    num_steps: int | None = None,
+    annealing: Annealing | None = None,
+    seed: int | None = None,
+    like: Tree = None,
+    compile: bool | Literal["auto"] = "auto",
+    progress: bool | None = None,
+) -> Sandwich:
+    """Lower and upper bounds on log p(x | given) of data drawn from the program itself (bidirectional Monte Carlo).
+
+    The program draws (z*, x) ~ p(z, x), so z* is an exact draw from p(z | x). With weights
+    w = p(x, z) / q(z | x) of particles z ~ q(z | x), or those of annealed chains from there, and the weight w* of z*,
+    or of a chain walked back from it,
+
+        E[log 1/S sum_{s=1}^S w_s]  <=  log p(x)  <=  E[log 1/S (w* + sum_{s=1}^{S-1} w_s)].
+
+    On these data the gap bounds the error of ``log_marginal`` by the same method with as many particles. On real data
+    it says as much as the program is like them.
+
+    Args:
+        program: any program. Its latents are drawn from its model, and all but those enumerated must be scored by its
+            guide at given values.
+        given: conditioning variables with ``num_data`` rows.
+        num_data: N.
+        method: "annealed" or "importance".
+        num_particles, num_steps, annealing, compile, progress: as for ``pyrovae.log_marginal``; of annealed chains as
+            many are walked back from z* as forwards.
+        seed: makes the result repeatable; the global generator is left as it was. None draws from the global generator.
+        like: data of the right structure and shape, for programs whose model needs an ``x`` to run.
+
+    Returns:
+        Sandwich: ``lower``, ``upper`` and ``gap``, each (N,) float64 on the CPU, in nats; ``gap_mean``.
+
+    Raises:
+        PyrovaeError: a number below 1, an unknown method, options of another; a guide that gives points, or, for
+            importance sampling, cannot score given values; data that cannot be simulated, see ``pyrovae.sample``; see
+            also ``pyrovae.log_marginal``.
+
+    References:
+        Grosse, Ghahramani & Adams 2015, "Sandwiching the marginal likelihood using bidirectional Monte Carlo"; Wu,
+        Burda, Salakhutdinov & Grosse 2017; the upper bound: Sobolev & Vetrov 2019, Brekelmans et al. 2022.
+
+    Example:
+        >>> import pyrovae as pv
+        >>> vae = pv.vae(pv.data.load("digits"), latent=2)
+        >>> rough = pv.sandwich(vae, num_data=20, method="importance", num_particles=100, seed=0)
+        >>> fine = pv.sandwich(vae, num_data=20, num_particles=4, num_steps=30, seed=0)
+        >>> rough.gap.shape, fine.gap.shape
+        (torch.Size([20]), torch.Size([20]))
+    """
+    _check(method, num_data, num_particles, num_steps, annealing)
+    with frozen(program) as device, seeded(seed, device), float32_matmul(device):
+        truth = simulate(program, num_data, *given, like=like)
+        data = Data((truth.x, *given), floating_dtype(program), device)
+        probe = data.rows(slice(0, 3))
+        check_density(program, probe)
+        setting = Setting(program, terms_for(program, *probe), data, probe, None, compile)
+        with seeded(0, device):  # what is tried out leaves the generators alone
+            estimator = _estimator(setting, method, num_particles, num_steps, annealing)
+        starts = range(0, num_data, estimator.sizes.block)
+        bar = tqdm(starts, desc="sandwich", unit="block", disable=None if progress is None else not progress)
+        with validating(False):
+            parts = [_bounds(estimator, data, truth.latents, start) for start in bar]
+    lower, upper, reverse = torch.cat(parts, -1)
+    steps = estimator.num_steps if isinstance(estimator, Annealed) else None
+    return Sandwich(lower, upper, reverse, truth.x, given, method, estimator.num_particles, steps, seed)
+
+
+def _check(method: str, num_data: int, num_particles: int | None, num_steps: int | None, annealing: Any) -> None:
+    if method not in METHODS:
+        raise PyrovaeError(f"method must be {' or '.join(map(repr, METHODS))}; got {method!r}")
+    if method == "importance" and (num_steps is not None or annealing is not None):
+        raise PyrovaeError("num_steps and annealing are for method='annealed'")
+    for name, value in {"num_data": num_data, "num_particles": num_particles, "num_steps": num_steps}.items():
+        if value is not None and value < 1:
+            raise PyrovaeError(f"{name} must be at least 1; got {value}")
+
+
+def _estimator(
+    setting: Setting, method: str, num_particles: int | None, num_steps: int | None, annealing: Annealing | None
+) -> Importance | Annealed:
+    number = num_particles or NUM_PARTICLES[method]
+    if method == "importance":
+        return Importance(setting, number)
+    return Annealed(setting, number, num_steps or NUM_STEPS, annealing=annealing or Annealing())
+
+
+def _bounds(estimator: Importance | Annealed, data: Data, latents: dict[str, Tensor], start: int) -> Tensor:
+    part = slice(start, start + estimator.sizes.block)
+    estimator.begin()
+    return bounds(*estimator.both_ways(data.rows(part), trees.rows(latents, part))).cpu()
+
+
+def bounds(log_w: Tensor, log_w_true: Tensor) -> Tensor:
+    """Lower, upper and reverse bound from log-weights (S, n) of q and (R, n) of the posterior, (3, n) float64.
+
+    Any S - 1 of the S weights go with any one of the R to the upper bound, and so their mean over all choices does.
+    """
+    total = log_w.logsumexp(0)
+    others = _without_each(log_w, total)  # (S, n)
+    upper = torch.logaddexp(others, log_w_true[:, None]).mean((0, 1)) - math.log(len(log_w))
+    reverse = math.log(len(log_w_true)) - (-log_w_true).logsumexp(0)
+    return torch.stack([total - math.log(len(log_w)), upper, reverse])
+
+
+def _without_each(log_w: Tensor, total: Tensor) -> Tensor:
+    """log of the sum of all weights but one, for each one, (S, n)."""
+    largest = log_w.argmax(0, keepdim=True)
+    rest = log_w.scatter(0, largest, -math.inf).logsumexp(0, keepdim=True)  # which a difference would lose
+    share = torch.where(total.isfinite(), (log_w - total).exp(), 0).scatter(0, largest, 0)
+    return (total + (-share).log1p()).scatter(0, largest, rest)
