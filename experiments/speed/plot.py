@@ -22,7 +22,9 @@ AXES = {"batch": "batch", "latent": "latent size", "particles": "particles (IWAE
 
 def draw(results):
     """The figure of all sections that there are."""
-    bars = [cell for section in ("train", "evaluate", "anneal") for cell in results.get(section, {}).get("measured", [])]
+    bars = [
+        cell for section in ("train", "evaluate", "anneal") for cell in results.get(section, {}).get("measured", [])
+    ]
     curves = results.get("scaling", {}).get("measured", {})
     parts = [(part, data) for part, data in ((relative, bars), (scaling, curves)) if data]
     figure = Figure(figsize=(10, 3.6 * len(parts) or 1), layout="constrained")
