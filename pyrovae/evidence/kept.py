@@ -27,7 +27,7 @@ def restored(record: Mapping[str, Any], kept: Mapping[str, Tensor]) -> Evidence:
     Raises:
         KeyError, TypeError: something is missing, or too much.
     """
-    own = {name: value for name, value in kept.items() if not name.startswith("plan.")}
+    own: dict[str, Any] = {name: value for name, value in kept.items() if not name.startswith("plan.")}
     of_plan: dict[str, Any] = {name.removeprefix("plan."): value for name, value in kept.items() if name not in own}
     facts: dict[str, Any] = {name: record[name] for name in FACTS}
     plan = Plan(**of_plan, **{name: record[name] for name in OF_PLAN}) if of_plan else None
