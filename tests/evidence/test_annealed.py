@@ -113,8 +113,8 @@ def test_few_steps_from_a_bad_guide_are_flagged(double: None) -> None:
     x = model.data(6)
     with pytest.warns(pv.EvidenceWarning, match="independent runs differ by more than 0.1"):
         ev = anneal(model.program, x, num_particles=16, num_steps=3)
-    assert ev.judged_by_runs and ev.unreliable.all()
-    assert not anneal(model.program, x, num_particles=64, num_steps=3).judged_by_runs
+    assert ev.judged_by_runs.all() and ev.unreliable.all()
+    assert not anneal(model.program, x, num_particles=64, num_steps=3).judged_by_runs.any()
 
 
 # ------------------------------------------------------------------------------------------------------------- our own
@@ -246,7 +246,7 @@ def test_blocks_and_chunks_change_nothing_but_the_noise(
     x = model.data(5)
     ev = anneal(model.program, x, num_particles=12, num_steps=4)
     assert ev.runs.shape == (4, 5) and ev.num_particles == 12
-    assert ((ev.log_prob - model.log_prob(x)).abs() < 5 * ev.standard_error).all()
+    assert ((ev.log_prob - model.log_prob(x)).abs() < 0.25).all()  # the weights vary by a tenth
     assert len(set(ev.acceptance.tolist())) == 5
     torch.testing.assert_close(ev.runs.logsumexp(0) - math.log(4), ev.log_prob)  # runs of three chains each
 
