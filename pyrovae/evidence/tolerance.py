@@ -110,7 +110,7 @@ def particles_needed(pilot: Mapping[str, Tensor], tolerance: float) -> Tensor:
 
 
 def steps_needed(variance: Tensor, tolerance: float) -> Tensor:
-    """How many steps the chains of each datum need, (N,), by the variance of log w after ``SCOUT_STEPS``; infinity for nan.
+    """How many steps the chains of each datum need, (N,), by the variance of log w after ``SCOUT_STEPS``; inf for nan.
 
     The variance of log w falls like 1 / steps, and log w is normal in the limit of many, so that the standard error of
     the log of the mean of C weights is sqrt((exp(var) - 1) / C).
