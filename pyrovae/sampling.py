@@ -6,7 +6,7 @@ Results are by site name; where there is one site, they are that site's value or
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyro.poutine as poutine
@@ -56,6 +56,16 @@ def ancestral(
 
     Other arguments and errors as for ``sample``.
     """
+    return _split_sites(drawn(program, num_samples, *given, like=like, at=at))
+
+
+def drawn(
+    program: Any, num_samples: int, *given: Tree, like: Tree = None, at: Mapping[str, Tensor] | None = None
+) -> Any:
+    """Pyro's trace of ``num_samples`` draws from the model, in which the sites of x are marked "was_observed".
+
+    Arguments and errors as for ``ancestral``.
+    """
     if num_samples < 1:
         raise PyrovaeError(f"the number of samples must be at least 1; got {num_samples}")
     with frozen(program) as device, LocalParameters().scope():
@@ -65,10 +75,9 @@ def ancestral(
             raise PyrovaeError(f"given has {rows} rows for {num_samples} samples: one row per sample")
         fixed = {name: value.to(device) for name, value in (at or {}).items()}
         if like is not None:
-            (placed,) = _placed(program, device, like)
-            repeated = trees.repeat(trees.rows(placed, slice(0, 1)), num_samples)
-            return _split_sites(_unobserved(program, fixed, repeated, *conditions), _was_observed)
-        if "num_data" not in inspect.signature(program.model).parameters:
+            (shape,) = _placed(program, device, like)
+            return _unobserved(program, fixed, trees.repeat(trees.rows(shape, slice(0, 1)), num_samples), *conditions)
+        if not draws_alone(program):
             raise PyrovaeError(
                 "this program's model cannot run without x: pass like=x, data of the right shape, whose values do not "
                 "matter"
@@ -77,12 +86,19 @@ def ancestral(
         trace = poutine.trace(model).get_trace(None, *conditions, num_data=num_samples)
     # Nothing is observed in such a trace: x is what the model returns, leaf by leaf.
     returned = {id(leaf) for leaf in trees.leaves(trace.nodes["_RETURN"]["value"])}
-    return _split_sites(trace, lambda site: id(site["value"]) in returned)
+    for _, site in samples(trace):
+        site["infer"]["was_observed"] = id(site["value"]) in returned
+    return trace
 
 
-def _split_sites(trace: Any, is_data: Callable[[Any], bool]) -> tuple[dict[str, Any], dict[str, Any]]:
+def draws_alone(program: Any) -> bool:
+    """Whether the model draws new rows by itself: ``model(None, *given, num_data=N)``."""
+    return "num_data" in inspect.signature(program.model).parameters
+
+
+def _split_sites(trace: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     sites = _shown(trace)
-    data = {name: site for name, site in sites.items() if is_data(site)}
+    data = {name: site for name, site in sites.items() if site["infer"].get("was_observed")}
     return {name: site for name, site in sites.items() if name not in data}, data
 
 
@@ -91,17 +107,13 @@ def _shown(trace: Any) -> dict[str, Any]:
     return {name: site for name, site in samples(trace) if not site["infer"].get("auxiliary")}
 
 
-def _was_observed(site: Any) -> bool:
-    return bool(site["infer"].get("was_observed"))
-
-
 def observed_values(program: Any, latents: Mapping[str, Tensor], x: Tree, *given: Tree) -> Any:
     """Draws at the observed sites with the latents fixed (or drawn from the prior), ignoring the values of ``x``.
 
     Args:
         latents: values (N, *event) by site name.
     """
-    _, sites = _split_sites(_unobserved(program, latents, x, *given), _was_observed)
+    _, sites = _split_sites(_unobserved(program, latents, x, *given))
     return trees.only({name: site["value"] for name, site in sites.items()})
 
 

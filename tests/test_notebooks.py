@@ -26,6 +26,14 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "4_conditional": TINY,
     "5_bring_your_own": {"EPOCHS": 1, "TABLE_EPOCHS": 2, **EVALUATION},
     "6_new_parts": {"EPOCHS": 1, "NUM_DRAWS": 10_000, **EVALUATION},
+    "7_trust": {
+        "EPOCHS": 1,
+        "NUM_TEST": 10,
+        "PARTICLES": (10, 200),
+        "STEPS": (2, 5),
+        "SIMULATED": 20,
+        "NUTS_DRAWS": 10,
+    },
 }
 
 

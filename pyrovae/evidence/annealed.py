@@ -12,10 +12,10 @@ from torch import Tensor
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded, sizes
-from pyrovae.evidence.chains import PILOT_CALLS, Annealing, Evaluate, Frozen, forwards, frozen_by, pilot
-from pyrovae.evidence.draws import draws_of, point_values
+from pyrovae.evidence.chains import STATIONS, Annealing, Evaluate, Frozen, backwards, forwards, frozen_by, pilot
+from pyrovae.evidence.draws import NOTHING, Kept, Wanted
 from pyrovae.evidence.latents import Joint, Point, from_prior
-from pyrovae.evidence.streaming import Accumulator, Reservoir
+from pyrovae.evidence.streaming import Accumulator
 from pyrovae.parameters import forget
 from pyrovae.precision import float64_device
 from pyrovae.trees import Tree
@@ -30,7 +30,7 @@ def passes(num_particles: Any, num_steps: Any, num_leapfrog: int) -> Any:
 
     Exact where all chains are computed at once; a pilot walks no more of them than that.
     """
-    gradients = num_leapfrog * (num_steps - 1 + PILOT_CALLS) + 2
+    gradients = num_leapfrog * (num_steps - 1 + STATIONS) + 2
     return SCALE_DRAWS + 2 * num_particles * (1 + gradients)
 
 
@@ -44,7 +44,7 @@ class Annealed:
         num_particles: C, the number of chains.
         num_steps: T, the number of temperatures after the first.
         annealing: how.
-        num_draws: posterior draws to keep of each datum.
+        wanted: draws and expectations.
         num_data: of how many; all by default.
 
     Attributes:
@@ -58,11 +58,11 @@ class Annealed:
         num_steps: int,
         *,
         annealing: Annealing,
-        num_draws: int = 0,
+        wanted: Wanted = NOTHING,
         num_data: int | None = None,
     ) -> None:
         self.setting, self.num_particles, self.num_steps = setting, num_particles, num_steps
-        self.annealing, self.num_draws = annealing, num_draws
+        self.annealing, self.wanted = annealing, wanted
         self.joint, self.start = _joint(setting, annealing.start)
         size = setting.data.size if num_data is None else num_data
         self.sizes = sizes(size, num_particles, most_rows(setting, self._run), TOGETHER)
@@ -70,12 +70,17 @@ class Annealed:
         with torch.random.fork_rng():
             u = self.joint.draw(self.sizes.chunk, *rows)
         chunks = -(-num_particles // self.sizes.chunk)
-        calls = annealing.num_leapfrog * (num_steps * chunks + PILOT_CALLS) * -(-size // self.sizes.block)
+        calls = annealing.num_leapfrog * (num_steps * chunks + STATIONS) * -(-size // self.sizes.block)
         number = calls * self.sizes.block * self.sizes.chunk
         self._fast = compiled(setting, self.joint.point, u, *rows, calls=calls, rows=number, run=self._run)
 
+    @property
+    def compiled(self) -> bool:
+        return self._fast.compiled is not None
+
     def begin(self) -> None:
-        self._fast.begin()
+        with torch.random.fork_rng(devices=[]):  # chains draw outside of the graph, the same numbers as without one
+            self._fast.begin()
 
     def block(self, rows: list[Tree]) -> Block:
         size = trees.num_data(*rows)
@@ -83,7 +88,7 @@ class Annealed:
         evaluate = self.evaluate(rows)
         frozen = self.pilot(rows)
         accumulator = Accumulator(size, self.num_particles, float64_device(self.setting.device))
-        reservoir = Reservoir(self.num_draws) if self.num_draws else None
+        kept = Kept(self.wanted)
         log_ws, rates = [], []
         for start in range(0, self.num_particles, self.sizes.chunk):
             count = min(self.sizes.chunk, self.num_particles - start)
@@ -92,12 +97,31 @@ class Annealed:
             accumulator.add(log_w)
             log_ws.append(log_w)
             rates.append(rate)
-            if reservoir:
-                self._keep(reservoir, log_w, u, trees.rows(rows, slice(0, size)))
+            if self.wanted.anything:
+                self._keep(kept, log_w, u, trees.rows(rows, slice(0, size)))
         forget(self.setting.program)
-        figures = accumulator.figures() | _of_runs(torch.cat(log_ws)) | {"acceptance": torch.cat(rates).mean(0).cpu()}
-        rows = trees.rows(rows, slice(0, size))
-        return Block(figures, draws_of(self.setting.program, reservoir, rows) if reservoir else None)
+        figures = accumulator.figures() | _of_runs(torch.cat(log_ws))
+        if self.num_steps > 1:  # with one step there are no transitions
+            figures["acceptance"] = torch.cat(rates).mean(0).cpu()
+        return kept.block(figures, self.setting.program, trees.rows(rows, slice(0, size)))
+
+    def both_ways(self, rows: list[Tree], latents: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Log-weights of chains from the start, and of as many back from latents of the posterior, (C, n), nats.
+
+        Both go by the same pilot, which knows nothing of these latents.
+        """
+        size = trees.num_data(*rows)
+        rows = padded(rows, self.sizes.block)
+        (true,) = padded([latents], self.sizes.block)
+        evaluate, frozen, end = self.evaluate(rows), self.pilot(rows), self.joint.unconstrained(true, *rows)
+        ahead, back = [], []
+        for _ in range(0, self.num_particles, self.sizes.chunk):
+            start = self.joint.draw(self.sizes.chunk, *rows)
+            ahead.append(forwards(evaluate, start, frozen, self.annealing)[0])
+            back.append(backwards(evaluate, end.expand_as(start).contiguous(), frozen, self.annealing)[0])
+        forget(self.setting.program)
+        log_w, log_w_back = (torch.cat(each)[: self.num_particles, :size] for each in (ahead, back))
+        return log_w, log_w_back
 
     def evaluate(self, rows: list[Tree]) -> Evaluate:
         """The densities and gradients at any u, for a whole block of data."""
@@ -105,19 +129,20 @@ class Annealed:
 
     def pilot(self, rows: list[Tree]) -> Frozen:
         """Temperatures, step sizes and scales for a whole block of data."""
-        scale = self.joint.draw(SCALE_DRAWS, *rows).std(0)
+        chunks = -(-SCALE_DRAWS // self.sizes.chunk)  # no more at once than fits
+        scale = torch.cat([self.joint.draw(self.sizes.chunk, *rows) for _ in range(chunks)]).std(0)
         tiny = torch.finfo(scale.dtype).tiny
         start = self.joint.draw(self.sizes.chunk, *rows)
         found = pilot(self.evaluate(rows), start, scale.clamp(min=tiny), self.annealing)
         return frozen_by(found, self.num_steps, self.annealing)
 
-    def _keep(self, reservoir: Reservoir, log_w: Tensor, u: Tensor, rows: list[Tree]) -> None:
-        """Offer the ends of the chains as draws; the discrete latents go with their probabilities given u and x."""
+    def _keep(self, kept: Kept, log_w: Tensor, u: Tensor, rows: list[Tree]) -> None:
+        """Offer the ends of the chains as points; the discrete latents go with their probabilities given u and x."""
         t = self.joint.terms_at(u, *rows)
         log_p = sum((site.log_p.double() for site in t.sites.values()), start=torch.zeros_like(log_w))
         total = log_p.flatten(0, -3).logsumexp(0) if log_p.dim() > 2 else log_p
-        log_weight = log_w + log_p - total
-        reservoir.add(log_weight.flatten(0, -2), point_values(t, log_weight))
+        log_weight = torch.where(log_w == -math.inf, log_w, log_w + log_p - total)  # total may be -inf there too
+        kept.add(log_weight, self.wanted.values(t, log_weight))
 
     def _run(self, count: int, rows: list[Tree]) -> Point:
         return self.joint.point(self.joint.draw(count, *rows), *rows)

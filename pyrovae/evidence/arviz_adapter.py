@@ -68,6 +68,33 @@ def to_arviz(
     return _container({name: _dataset(*group, attributes) for name, group in groups.items()}, attributes)
 
 
+MCMC = {"inference_library": "pyro", "sampling_method": "NUTS, for each datum by itself"}
+
+
+def chains_to_arviz(posterior: Values, observed_data: Values, attrs: Mapping[str, Any]) -> Any:
+    """Chains of MCMC (chains, draws, N, *event) and data (N, *event) for ArviZ, R-hat and all; see ``to_arviz``."""
+    dims = ["chain", "draw", "datum"]
+    groups = {
+        "posterior": (dims, _arrays(posterior, chain=False)),
+        "observed_data": (["datum"], _arrays(observed_data, chain=False)),
+    }
+    _check_sizes(groups)
+    attributes = {**MCMC, **attrs}
+    return _container({name: _dataset(*group, attributes) for name, group in groups.items()}, attributes)
+
+
+def diagnosed(posterior: Values) -> dict[str, dict[str, np.ndarray]]:
+    """R-hat, bulk ESS, and the Monte Carlo errors of mean and sd of chains (chains, draws, *event), by name."""
+    data = _dataset(["chain", "draw"], _arrays(posterior, chain=False), {})
+    found = {
+        "r_hat": arviz.rhat(data),
+        "ess": arviz.ess(data, method="bulk"),
+        "mean_error": arviz.mcse(data, method="mean"),
+        "sd_error": arviz.mcse(data, method="sd"),
+    }
+    return {name: {key: figures[name].values for key, figures in found.items()} for name in posterior}
+
+
 def _arrays(group: Values, *, chain: bool) -> dict[str, np.ndarray]:
     return {name: _array(value)[None] if chain else _array(value) for name, value in group.items()}
 

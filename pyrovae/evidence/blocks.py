@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyrovae import trees
 from pyrovae.compiled import Fast
 from pyrovae.compiled.choice import Flops, chosen, pays
+from pyrovae.evidence.expectations import Expectation
 from pyrovae.evidence.result import Draws
 from pyrovae.terms import Terms
 from pyrovae.trees import Tree
@@ -66,16 +67,21 @@ class Sizes(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What is found of a block of n data: figures by the names of ``Evidence``, each ending in n; and draws."""
+    """Found of a block of n data: figures by the names of ``Evidence``, each ending in n; draws and expectations."""
 
     figures: dict[str, Tensor]
     draws: Draws | None = None
+    expectations: Mapping[str, Expectation] = {}
 
 
 class Estimator(Protocol):
     """Estimates log p(x) of one block of data after another."""
 
     sizes: Sizes
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it runs as a compiled graph, whose random numbers and rounding are its own."""
 
     def begin(self) -> None:
         """Called before each block, once the generators are seeded for it."""

@@ -18,11 +18,9 @@ from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.latents import Point
-from pyrovae.evidence.schedules import Linear, Pilot, Schedule, interpolated, sigmoid
+from pyrovae.evidence.schedules import Adaptive, Pilot, Schedule, interpolated, sigmoid
 
-STATIONS = 30  # temperatures of a pilot
-VISITS = 2  # transitions at each
-PILOT_CALLS = STATIONS * VISITS  # transitions of a pilot
+STATIONS = 30  # temperatures of a pilot, a transition at each
 GAIN = 0.7  # of the log step size, per transition, by the acceptance missed
 JITTER = (0.7, 1.3)  # of the step size, chain by chain: no orbit closes on itself in every chain
 
@@ -40,15 +38,17 @@ class Annealing:
         start: "guide", "prior", or "auto": the guide where its density can be evaluated at any z, else the prior.
 
     Raises:
-        PyrovaeError: a number out of range, an unknown start.
+        PyrovaeError: a number out of range, an unknown start, what is no schedule.
     """
 
-    schedule: Schedule = field(default_factory=Linear)
-    num_leapfrog: int = 5
-    acceptance: float = 0.65
+    schedule: Schedule = field(default_factory=Adaptive)
+    num_leapfrog: int = 3
+    acceptance: float = 0.8
     start: Literal["auto", "guide", "prior"] = "auto"
 
     def __post_init__(self) -> None:
+        if isinstance(self.schedule, type) or not callable(self.schedule):
+            raise PyrovaeError(f"schedule must be Linear(), Sigmoid() or Adaptive(); got {self.schedule!r}")
         if self.num_leapfrog < 1:
             raise PyrovaeError(f"num_leapfrog must be at least 1; got {self.num_leapfrog}")
         if not 0 < self.acceptance < 1:
@@ -78,14 +78,26 @@ def pilot(evaluate: Evaluate, u: Tensor, scale: Tensor, annealing: Annealing) ->
     """
     temperatures = sigmoid(torch.linspace(0, 1, STATIONS + 2))[1:-1].to(scale)
     log_step = torch.full_like(scale[:, 0], -math.log(scale.shape[1]) / 4)
-    state, log_steps, speeds = evaluate(u), [], []
+    state, log_steps, speeds = _begun(evaluate, u), [], []
     for t in temperatures:
-        for _ in range(VISITS):
-            state, accepted = transition(evaluate, state, t.expand_as(log_step), log_step.exp(), scale, annealing)
-            log_step = log_step + GAIN * (accepted.mean(0).to(log_step) - annealing.acceptance)
+        state, accepted = transition(evaluate, state, t.expand_as(log_step), log_step.exp(), scale, annealing)
+        log_step = log_step + GAIN * (accepted.mean(0).to(log_step) - annealing.acceptance)
         log_steps.append(log_step)
-        speeds.append((state.log_p - state.log_q).std(0).to(log_step))
+        speeds.append(_spread(state.log_p - state.log_q).to(log_step))
     return Pilot(temperatures, _smooth(torch.stack(log_steps)), _smooth(torch.stack(speeds)), scale)
+
+
+def _begun(evaluate: Evaluate, u: Tensor) -> Point:
+    """Where chains begin, in memory of its own: a captured graph writes its next result over this one."""
+    return Point(*(part.clone() for part in evaluate(u)))
+
+
+def _spread(values: Tensor) -> Tensor:
+    """The standard deviation along dim 0 of the values that are numbers; 0 where there are fewer than two."""
+    finite = values.isfinite()
+    number = finite.sum(0).clamp(min=1)
+    gap = values - values.where(finite, 0).sum(0) / number
+    return (gap.where(finite, 0).square().sum(0) / number).sqrt()
 
 
 def _smooth(values: Tensor) -> Tensor:
@@ -118,7 +130,7 @@ def backwards(evaluate: Evaluate, u: Tensor, frozen: Frozen, annealing: Annealin
 def _walk(
     evaluate: Evaluate, u: Tensor, frozen: Frozen, annealing: Annealing, order: range
 ) -> tuple[Tensor, Tensor, Tensor]:
-    state = evaluate(u)
+    state = _begun(evaluate, u)
     log_w = torch.zeros_like(state.log_p)
     accepted = torch.zeros_like(log_w)
     stretch = frozen.temperatures.to(log_w).diff(dim=0)

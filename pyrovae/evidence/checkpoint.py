@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pyro
 import safetensors
 import safetensors.torch
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.blocks import Block
+from pyrovae.evidence.blocks import Block, Data, Setting
+from pyrovae.randomness import seeded
 from pyrovae.saving import write_atomically
 
 EVERY = 10.0  # seconds between two writes
+ROWS = 1000  # of data read at once
 
 
 class Checkpoint:
@@ -37,7 +39,7 @@ class Checkpoint:
     def __init__(self, path: str | Path, about: dict[str, Any]) -> None:
         self.path, self.about = Path(path), about
         self.stages: dict[str, Stage] = {}
-        self._written = time.monotonic()
+        self._begun = self._written = time.monotonic()
         if self.path.exists():
             self._read()
         else:
@@ -59,27 +61,63 @@ class Checkpoint:
             for name, figure in joined(kept.parts).items()
         }
         blocks = {name: stage.blocks for name, stage in self.stages.items()}
-        meta = {"pyrovae": json.dumps({"about": self.about, "blocks": blocks})}
+        seconds = time.monotonic() - self._begun
+        meta = {"pyrovae": json.dumps({"about": self.about, "blocks": blocks, "seconds": seconds})}
         write_atomically(self.path, safetensors.torch.save(figures, meta))
         self._written = time.monotonic()
 
     def _read(self) -> None:
-        try:
-            with safetensors.safe_open(self.path, "pt") as file:
-                meta = json.loads((file.metadata() or {})["pyrovae"])
-                figures = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            about, blocks = meta["about"], {name: int(number) for name, number in meta["blocks"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
-            raise PyrovaeError(f"{self.path} is no checkpoint of an estimate of log p(x): {error}") from error
+        about, blocks, seconds, figures = _opened(self.path)
+        self._begun -= seconds
         now = json.loads(json.dumps(self.about))
         if different := [name for name in {**about, **now} if about.get(name) != now.get(name)]:
             said = "; ".join(f"{name}: {about.get(name)} there, {now.get(name)} here" for name in different)
-            raise PyrovaeError(f"{self.path} is of another estimate ({said}): remove it, or name another file")
+            raise PyrovaeError(
+                f"{self.path} is of another estimate, which is not finished ({said}): finish that one first, or remove "
+                "the file"
+            )
         for name, number in blocks.items():
             own = {
                 key.removeprefix(f"{name}/"): figure for key, figure in figures.items() if key.startswith(f"{name}/")
             }
             self.stages[name] = Stage(self, [own] if number else [], number)
+
+
+class Done(NamedTuple):
+    """What an unfinished estimate has behind it.
+
+    Attributes:
+        data: how many, by the name of the pass over them.
+        seconds: what it took.
+    """
+
+    data: dict[str, int]
+    seconds: float
+
+
+def done(path: Path) -> Done:
+    """What the checkpoint at ``path`` has behind it; nothing where there is none.
+
+    Raises:
+        PyrovaeError: a file that is no checkpoint.
+    """
+    if not path.exists():
+        return Done({}, 0.0)
+    _, _, seconds, figures = _opened(path)
+    sizes = {name.partition("/")[0]: figure.shape[-1] for name, figure in figures.items()}
+    return Done(sizes, seconds)
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], dict[str, int], float, dict[str, Tensor]]:
+    """What it is about, the blocks of each stage, the seconds they took, and their figures."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            meta = json.loads((file.metadata() or {})["pyrovae"])
+            figures = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        blocks = {name: int(number) for name, number in meta["blocks"].items()}
+        return dict(meta["about"]), blocks, float(meta["seconds"]), figures
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        raise PyrovaeError(f"{path} is no checkpoint of an estimate of log p(x): {error}; remove it") from error
 
 
 class Stage:
@@ -109,21 +147,28 @@ def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts], -1) for name in (parts[0] if parts else {})}
 
 
-def digest_of_program(program: Any) -> str:
-    """Of all its parameters and buffers; of those in Pyro's store where it is no module."""
+def digest_of_program(setting: Setting) -> str:
+    """Of all its parameters and buffers (those in Pyro's store where it is no module), and of what it computes.
+
+    The latter tells programs apart that have no parameters, or keep them where nobody sees.
+    """
+    program = setting.program
     tensors = program.state_dict() if isinstance(program, nn.Module) else dict(pyro.get_param_store().items())
-    return _digest([tensors[name] for name in sorted(tensors) if isinstance(tensors[name], Tensor)])
+    with seeded(0, setting.device):
+        computed = setting.terms(program, *setting.probe, num_particles=2).log_point_weight
+    return _digest([*(tensors[name] for name in sorted(tensors) if isinstance(tensors[name], Tensor)), computed])
 
 
-def digest_of_data(columns: tuple[trees.Tree, ...]) -> str:
+def digest_of_data(data: Data) -> str:
     """Of (x, *given)."""
-    return _digest([trees.as_tensors(leaf) for leaf in trees.leaves(columns)])
+    parts = (data.rows(slice(start, start + ROWS)) for start in range(0, data.size, ROWS))
+    return _digest(leaf for part in parts for leaf in trees.leaves(part))
 
 
-def _digest(tensors: list[Tensor]) -> str:
+def _digest(tensors: Iterable[Tensor]) -> str:
     sha = hashlib.sha256()
     for tensor in tensors:
-        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-        sha.update(f"{array.dtype}{array.shape}".encode())
-        sha.update(array.data)
-    return sha.hexdigest()
+        whole = tensor.detach().cpu().contiguous()
+        sha.update(f"{whole.dtype}{tuple(whole.shape)}".encode())
+        sha.update(whole.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:16]

@@ -14,8 +14,13 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.result import Evidence
 from pyrovae.lines import aligned
 
-MEANS = ["", "mean", "Monte Carlo", "sampling", "k-hat too high"]
-PAIRED = ["difference", "standard error", "Monte Carlo", "sampling", "ahead on"]
+MEANS = ["", "unreliable", "mean", "Monte Carlo", "sampling", "kind", "by"]
+PAIRED = ["difference", "standard error", "Monte Carlo", "sampling", "ahead on", "kind"]
+BOUNDS = {
+    ("exact", "exact"): "exact",
+    ("lower bound", "exact"): "lower bound",
+    ("exact", "lower bound"): "upper bound",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +29,9 @@ class Comparison:
 
     Data differ in difficulty far more than two programs differ on one datum, so the standard error of the mean
     difference is several times smaller than that of either mean.
+
+    A difference of two lower bounds bounds nothing: each lacks its own slack, E[log p-hat] - log p(x). Where the guides
+    are alike in quality and the particles as many, the slacks cancel in part; where not, they count as a difference.
 
     Attributes:
         names: of the K programs.
@@ -38,6 +46,18 @@ class Comparison:
         """d_kn = log p_k(x_n) - log p_0(x_n), (K - 1, N); above 0 where the program beats the first."""
         first, *others = (each.log_prob for each in self.evidence)
         return torch.stack([other - first for other in others])
+
+    @property
+    def differences_standard_error(self) -> Tensor:
+        """Monte Carlo standard error of each difference, sqrt(se_kn^2 + se_0n^2), (K - 1, N); as for their mean."""
+        first, *others = (each.standard_error.square() for each in self.evidence)
+        return torch.stack([other + first for other in others]).sqrt()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What each difference is of the true one, (K - 1,): of an exact value and a lower bound, a bound in turn."""
+        first, *others = (each.kind for each in self.evidence)
+        return tuple(BOUNDS.get((other, first), "estimate") for other in others)
 
     @property
     def num_data(self) -> int:
@@ -65,8 +85,7 @@ class Comparison:
 
         For independent estimates; a seed that the estimates share makes it, if anything, too large.
         """
-        first, *others = (each.standard_error.square().sum() for each in self.evidence)
-        return torch.stack([other + first for other in others]).sqrt() / self.num_data
+        return self.differences_standard_error.square().sum(-1).sqrt() / self.num_data
 
     @property
     def sampling_error(self) -> Tensor:
@@ -80,22 +99,22 @@ class Comparison:
 
     @property
     def share_unreliable(self) -> float:
-        """The share of data with k-hat above its threshold in one of the programs at least."""
+        """The share of data that are unreliable, with k-hat above its threshold for one, in one program at least."""
         return torch.stack([each.unreliable for each in self.evidence]).any(0).double().mean().item()
 
     def summary(self) -> str:
-        """Two readable tables, means and paired differences, and how far to trust them."""
-        lines = [
+        """How far to trust the comparison, then two readable tables: means, and paired differences."""
+        return "\n".join([
             f"log p(x) of {self.num_data:,} data, nats per datum", "",
+            *self._doubts(),
             *aligned([MEANS, *self._mean_rows()], right=range(1, 5)), "",
             *aligned([[f"against {self.names[0]}", *PAIRED], *self._difference_rows()], right=range(1, 6)),
-        ]  # fmt: skip
-        return "\n".join([*lines, *self._doubts()])
+        ])  # fmt: skip
 
     def _mean_rows(self) -> list[list[str]]:
         return [
-            [name, f"{e.mean:.3f}", f"{e.mean_standard_error:.3f}", f"{e.mean_sampling_error:.3f}",
-             f"{100 * e.share_unreliable:.1f} %"]
+            [name, f"{100 * e.share_unreliable:.1f} %", f"{e.mean:.3f}", f"{e.mean_standard_error:.3f}",
+             f"{e.mean_sampling_error:.3f}", e.kind, e.procedure]
             for name, e in zip(self.names, self.evidence, strict=True)
         ]  # fmt: skip
 
@@ -103,19 +122,23 @@ class Comparison:
         columns = (self.mean, self.standard_error, self.monte_carlo_error, self.sampling_error, self.share_ahead)
         figures = zip(*(column.tolist() for column in columns), strict=True)
         return [
-            [name, f"{mean:+.3f}", *(f"{error:.3f}" for error in errors), f"{100 * ahead:.1f} %"]
-            for name, (mean, *errors, ahead) in zip(self.names[1:], figures, strict=True)
+            [name, f"{mean:+.3f}", *(f"{error:.3f}" for error in errors), f"{100 * ahead:.1f} %", kind]
+            for name, kind, (mean, *errors, ahead) in zip(self.names[1:], self.kinds, figures, strict=True)
         ]
 
     def _doubts(self) -> list[str]:
-        if not self.share_unreliable:
-            return []
+        bounds = [each for each in self.evidence if each.kind == "lower bound"]
+        absent = int((~torch.stack([each.log_prob.isfinite() for each in self.evidence])).any(0).sum())
         share = f"{100 * self.share_unreliable:.1f} %"
-        return [
-            "",
-            f"For {share} of the data k-hat is above its threshold in one of them at least. There the figures are",
-            "lower bounds of unknown slack, and the Monte Carlo error understates.",
-        ]
+        doubts = [
+            *([f"For {share} of the data k-hat is above its threshold, or runs differ, in one of them at least. There",
+               "the figures are lower bounds of unknown slack, and the Monte Carlo error understates."]
+              if self.share_unreliable else []),
+            *([f"For {absent:,} data log p(x) is not finite in one of them: no mean is defined."] if absent else []),
+            *(["The lower bounds come by different methods or numbers of particles: what is looser looks worse."]
+              if len({each.procedure for each in bounds}) > 1 else []),
+        ]  # fmt: skip
+        return [*doubts, ""] if doubts else []
 
     def __repr__(self) -> str:
         return self.summary()
@@ -125,7 +148,8 @@ def compare(*evidence: Evidence, names: Sequence[str] | None = None, own_units: 
     """Compare programs on the same data, each against the first: paired differences with their standard errors.
 
     Args:
-        evidence: of two programs or more, from ``log_marginal`` on the same data in the same order.
+        evidence: of two programs or more, or of one by several methods, from ``log_marginal`` on the same data in the
+            same order.
         names: of the programs; by default "1", "2" and so on.
         own_units: that x was in the data's own units where nothing was added for them, so that all figures are
             densities in these.

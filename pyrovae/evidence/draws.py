@@ -1,19 +1,62 @@
-"""Posterior draws: what one consists of, and what the model predicts from it."""
+"""Posterior draws and expectations: what a draw consists of, what the model predicts from it, and what is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyrovae import trees
+from pyrovae.evidence.blocks import Block
+from pyrovae.evidence.expectations import Function, Weighted, evaluated
 from pyrovae.evidence.result import Draws
 from pyrovae.evidence.streaming import Reservoir, blank
 from pyrovae.sampling import observed_values
 from pyrovae.terms import LogTerms, Site, log_terms
 from pyrovae.trees import Tree
+
+
+class Wanted(NamedTuple):
+    """What is wanted of the posterior: so many draws per datum, and expectations of functions by name."""
+
+    num_draws: int = 0
+    functions: Mapping[str, Function] = {}
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.num_draws or self.functions)
+
+    def values(self, t: LogTerms, log_weight: Tensor) -> tuple[Any, dict[str, Tensor]]:
+        """What it needs of every point: ``point_values`` where draws are wanted, and the functions' values."""
+        if not self.anything:
+            return (), {}
+        values = point_values(t, log_weight)
+        return values if self.num_draws else (), evaluated(self.functions, values["latents"])
+
+
+NOTHING = Wanted()
+
+
+class Kept:
+    """What is ``wanted`` of a block of data, from weighted points that stream by."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.reservoir = Reservoir(wanted.num_draws) if wanted.num_draws else None
+        self.weighted = {name: Weighted() for name in wanted.functions}
+
+    def add(self, log_weight: Tensor, values: tuple[Any, dict[str, Tensor]]) -> None:
+        """Take in points of log-weights (*points, n), with their ``Wanted.values``."""
+        if self.reservoir is not None:
+            self.reservoir.add(log_weight.flatten(0, -2), values[0])
+        for name, weighted in self.weighted.items():
+            weighted.add(log_weight, values[1][name])
+
+    def block(self, figures: dict[str, Tensor], program: Any, rows: list[Tree]) -> Block:
+        """With the figures, all that is found of these data."""
+        draws = None if self.reservoir is None else draws_of(program, self.reservoir, rows)
+        return Block(figures, draws, {name: weighted.result for name, weighted in self.weighted.items()})
 
 
 def point_values(t: LogTerms, log_weight: Tensor) -> dict[str, dict[str, Tensor]]:

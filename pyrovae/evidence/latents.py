@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
 from pyro.poutine.messenger import Messenger
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyrovae.errors import PyrovaeError
+from pyrovae.placed import placed
 from pyrovae.precision import float64
 from pyrovae.terms import LogTerms, Terms, repeated_log_terms
 from pyrovae.trees import Tree
@@ -69,8 +71,15 @@ class Joint:
 
     def draw(self, count: int, *rows: Tree) -> Tensor:
         """u ~ q(u | x) for each datum, (count, n, D)."""
+        return self._read(self.program, rows, count)
+
+    def unconstrained(self, latents: dict[str, Tensor], *rows: Tree) -> Tensor:
+        """u of given latents (n, *event_shape) by name, (1, n, D)."""
+        return self._read(placed(self.program, latents), rows, 1)
+
+    def _read(self, program: Any, rows: tuple[Tree, ...], count: int) -> Tensor:
         reading = _Reading()
-        self._terms(_sampling(self.program.guide), reading, rows, count)
+        self._terms(_sampling(program.guide), reading, rows, count)
         if not reading.values:
             raise PyrovaeError(
                 "annealing moves continuous latents, and this program has none: its log p(x) is a sum over its "
@@ -78,7 +87,7 @@ class Joint:
             )
         parts = {name: value.reshape(count, -1, *shape) for name, (value, shape) in reading.values.items()}
         self.shapes = {name: part.shape[2:] for name, part in parts.items()}
-        return torch.cat([part.flatten(2) for part in parts.values()], -1)
+        return torch.cat([part.reshape(*part.shape[:2], -1) for part in parts.values()], -1)
 
     def densities(self, u: Tensor, *rows: Tree) -> tuple[Tensor, Tensor]:
         """log q(u | x) and log p(x, u), each (C, n) float64."""
@@ -101,11 +110,12 @@ class Joint:
     def _at(self, u: Tensor, rows: tuple[Tree, ...]) -> tuple[LogTerms, Tensor]:
         sizes = [shape.numel() for shape in self.shapes.values()]
         parts = u.split(sizes, -1)
-        values = {n: part.unflatten(-1, shape or (1,)).reshape(*u.shape[:2], *shape)
-                  for (n, shape), part in zip(self.shapes.items(), parts, strict=True)}  # fmt: skip
-        writing = _Writing(values, as_rows=len(u) == 1 or self.terms is repeated_log_terms)
+        as_rows = len(u) == 1 or self.terms is repeated_log_terms  # no plate of particles: they are rows
+        batch = (u.shape[:2].numel(),) if as_rows else u.shape[:2]
+        values = {n: part.reshape(*batch, *shape) for (n, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        writing = _Writing(values, len(batch))
         t = self._terms(_enumerating(self.program.guide), writing, rows, len(u))
-        return t, sum(writing.log_dets, start=torch.zeros_like(u[..., 0])).double()
+        return t, sum((float64(d).reshape(u.shape[:2]) for d in writing.log_dets), start=float64(u.new_zeros(())))
 
     def _terms(self, guide: Callable[..., Any], handler: Messenger, rows: tuple[Tree, ...], count: int) -> LogTerms:
         def handled(*args: Any) -> Any:
@@ -135,6 +145,8 @@ def from_prior(program: Any) -> Any:
 
 
 def _is_latent(site: Any) -> bool:
+    if site["type"] != "sample":  # infer_config asks about parameters too
+        return False
     return not (site["is_observed"] or site_is_subsample(site) or site["infer"].get("_deterministic"))
 
 
@@ -167,7 +179,22 @@ def _enumerating(guide: Callable[..., Any]) -> Callable[..., Any]:
     return poutine.infer_config(guide, config)
 
 
+def is_point(distribution: Any) -> bool:
+    """Whether it is a Delta, which a guide computes and no chain moves."""
+    return isinstance(_innermost(distribution), dist.Delta)
+
+
+def _innermost(distribution: Any) -> Any:
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return distribution
+
+
 def _transform(site: Any) -> Any:
+    if isinstance(_innermost(site["fn"]), dist.VonMises | dist.SineBivariateVonMises):  # their support says real
+        raise PyrovaeError(
+            f"latent {site['name']!r} lives on a circle, where annealing has no chains: use method='importance'"
+        )
     try:
         return biject_to(site["fn"].support)
     except NotImplementedError as error:
@@ -185,7 +212,7 @@ class _Reading(Messenger):
         self.values: dict[str, tuple[Tensor, torch.Size]] = {}
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if _is_latent(msg) and not _is_discrete(msg):
+        if _is_latent(msg) and not _is_discrete(msg) and not is_point(msg["fn"]):
             transform = _transform(msg)
             value = transform.inv(msg["value"])
             batch = msg["value"].dim() - len(msg["fn"].event_shape)
@@ -193,27 +220,31 @@ class _Reading(Messenger):
 
 
 class _Writing(Messenger):
-    """Gives the continuous latents of a guide their values, from unconstrained ones (C, n, *shape).
+    """Gives the continuous latents of a guide their values, from unconstrained ones (*batch, *shape).
 
     Args:
         values: by name.
-        as_rows: whether there is no plate of particles, so that they are rows.
+        batch: the number of batch dimensions: (C, n), or (C * n,) where particles are rows.
 
     Attributes:
-        log_dets: log |det dz/du| of each, (C, n).
+        log_dets: log |det dz/du| of each, (*batch).
     """
 
-    def __init__(self, values: dict[str, Tensor], *, as_rows: bool) -> None:
+    def __init__(self, values: dict[str, Tensor], batch: int) -> None:
         super().__init__()
-        self.values, self.as_rows = values, as_rows
+        self.values, self.batch = values, batch
         self.log_dets: list[Tensor] = []
 
     def _pyro_sample(self, msg: Any) -> None:
         if not _is_latent(msg) or msg["name"] not in self.values:
             return
         transform, u = _transform(msg), self.values[msg["name"]]
-        count, size = u.shape[:2]
         value = transform(u)
-        per_row = transform.log_abs_det_jacobian(u, value).reshape(count, size, -1).sum(-1)
-        self.log_dets.append(per_row)
-        msg["value"], msg["done"] = value.flatten(0, 1) if self.as_rows else value, True
+        if value.shape[: value.dim() - len(msg["fn"].event_shape)] != u.shape[: self.batch]:
+            raise PyrovaeError(
+                f"the support of latent {msg['name']!r} depends on a discrete latent, so that no chain can move on it: "
+                "use method='importance'"
+            )
+        log_det = transform.log_abs_det_jacobian(u, value)
+        self.log_dets.append(log_det.flatten(self.batch).sum(-1) if log_det.dim() > self.batch else log_det)
+        msg["value"], msg["done"] = value, True

@@ -8,22 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.annealed import Annealed
-from pyrovae.evidence.blocks import Block, Data, Estimator, Setting
+from pyrovae.evidence.blocks import Block, Data, Setting
 from pyrovae.evidence.chains import Annealing
-from pyrovae.evidence.checkpoint import Checkpoint, digest_of_data, digest_of_program, joined
+from pyrovae.evidence.checkpoint import Checkpoint, joined
+from pyrovae.evidence.draws import Wanted
 from pyrovae.evidence.draws import joined as joined_draws
-from pyrovae.evidence.importance import Importance
+from pyrovae.evidence.exact import exact_block
+from pyrovae.evidence.expectations import Function
+from pyrovae.evidence.expectations import joined as joined_expectations
+from pyrovae.evidence.latents import is_point
+from pyrovae.evidence.options import Options, asked
 from pyrovae.evidence.plan import Plan
 from pyrovae.evidence.result import Evidence
-from pyrovae.evidence.running import Passes, estimated
-from pyrovae.evidence.tolerance import Request, pilot_of, to_tolerance
+from pyrovae.evidence.running import Passes
+from pyrovae.evidence.tolerance import to_tolerance
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.randomness import seeded
@@ -31,9 +34,6 @@ from pyrovae.terms import Site, log_terms, terms_for
 from pyrovae.trees import Tree
 
 VALIDATED = 1000  # rows at once
-
-NUM_PARTICLES = {"importance": 5000, "annealed": 16, "mixed": 50_000}
-NUM_STEPS = {"importance": 1, "annealed": 100, "mixed": 1000}
 
 
 class EvidenceWarning(UserWarning):
@@ -44,13 +44,14 @@ def log_marginal(
     program: Any,
     x: Tree,
     *given: Tree,
-    method: Literal["importance", "annealed"] | None = None,
+    method: Literal["importance", "annealed", "exact"] | None = None,
     tolerance: float | None = None,
     num_particles: int | None = None,
     num_steps: int | None = None,
     annealing: Annealing | None = None,
     seed: int | None = None,
     num_draws: int = 0,
+    expectations: Mapping[str, Function] | None = None,
     log_jacobian: float | Tensor = 0.0,
     compile: bool | Literal["auto"] = "auto",
     memory: int | None = None,
@@ -63,21 +64,32 @@ def log_marginal(
     that walk from q to p(x, z) in ``num_steps`` steps, each a Hamiltonian transition of ``annealing.num_leapfrog``
     gradients (Neal 2001; Wu et al. 2017); far dearer, and right where the guide is not close to the posterior. It moves
     all continuous latents jointly, constrained ones through ``biject_to``, and sums the discrete ones out. A pilot
-    settles step sizes and temperatures; the chains that are reported are fresh.
+    settles step sizes and temperatures; the chains that are reported are fresh. "exact": the integral in closed form,
+    where the model is linear-Gaussian given its discrete latents, or has none but those.
+
+    With a ``tolerance`` a pilot decides on the method and the budget of each datum: importance sampling where k-hat
+    is low, as many particles as its error needs; annealing elsewhere, as many steps. The estimate is of fresh samples.
 
     Args:
         program: any object with ``model(x, *given)`` and ``guide(x, *given)``, a data plate at dim -1 and one term per
             datum: ours, or a plain Pyro model and guide (trained by stock SVI too: their parameters are read from
             Pyro's store, which stays as it is). Networks that cannot take a particle dimension run on repeated rows.
         x, given: tensors or arrays, or trees of them, with N rows; observations, not pixel probabilities.
-        method: "importance" or "annealed".
-        num_particles: S, for every datum: particles (5,000 by default), or chains (16).
-        num_steps: temperatures of each chain after the first, 100 by default; by the annealed method alone. With one
-            step it is importance sampling.
+        method: "importance" (the default), "annealed" or "exact".
+        tolerance: the standard error wanted for each datum, nats, in place of a method. ``ev.reached`` says for which
+            data it was reached, ``ev.plan`` by which method and at what cost.
+        num_particles: S, for every datum: particles (5,000 by default), or chains (16); with a tolerance the most
+            particles (50,000).
+        num_steps: temperatures of each chain after the first (100), by the annealed method alone; with one step it is
+            importance sampling. With a tolerance the most steps (1,000).
         annealing: how chains are annealed, see ``Annealing``.
         seed: makes the result repeatable, for the same ``memory`` and ``compile``; the global generator is left as it
             was. None draws from the global generator.
-        num_draws: posterior draws to keep per datum, for ``Evidence.to_arviz``.
+        num_draws: R posterior draws to keep per datum, resampled by weight: ``ev.draws.posterior`` by site name,
+            (R, N, *event), and ``ev.draws.posterior_predictive``; for ``ev.to_arviz()`` and ``predictive_check``.
+        expectations: functions f by name, for E[f(z) | x] of each datum by self-normalised weights in
+            ``ev.expectations[name]``, with its standard error: f takes the latents by site name, each (S, n, *event),
+            to a tensor (S, n, *shape). Values that the guide enumerates are further points, weighted as they are.
         log_jacobian: log |det dx/dx_own| of the change of variables from the data's own units to those of x, nats: a
             number, or one per datum (N,). For x = (x_own - loc) / scale it is -sum log scale, ``Data.log_jacobian``.
             As log p_own(x_own) = log p(x) + log |det dx/dx_own|, it is added to every ``log_prob``.
@@ -87,7 +99,7 @@ def log_marginal(
         memory: bytes of working memory that decide the size of a chunk; memory grows with neither S (but for the
             tail that k-hat needs, about 3 sqrt S weights per datum of a block) nor N.
         checkpoint: a file that keeps what is done, every few seconds: the same call goes on where it was stopped,
-            and gives the same bits as one that was not. Without a seed it goes on with the seed it began with.
+            and gives the same bits as one that was not. It needs a seed.
         progress: a progress bar; by default where standard error is a terminal.
 
     Returns:
@@ -97,13 +109,14 @@ def log_marginal(
 
     Raises:
         PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles or num_steps below 1; options of another
-            method; latents that cannot be annealed; a checkpoint of another estimate, or with draws, or without a seed;
+            method; latents that cannot be annealed; a model without a closed form;
+            a checkpoint of another estimate, or with draws, or without a seed;
             a guide that gives points, as an autoencoder's does, which have no density; a log-Jacobian that is not
-            finite, or neither a number nor one for each datum.
+            finite, or neither a number nor one for each datum; an expectation without a value per point and datum.
 
     Warns:
         EvidenceWarning: data whose k-hat is above the threshold (of fewer than 64 chains: whose runs differ), whose
-            weights are all zero, or are no numbers.
+            weights are all zero, or are no numbers; for which a tolerance was not reached.
 
     References:
         Burda, Grosse & Salakhutdinov 2016; Vehtari, Simpson, Gelman, Yao & Gabry 2024 (k-hat).
@@ -117,106 +130,70 @@ def log_marginal(
         >>> pv.log_marginal(pv.vae(data, latent=2), data.test.x[:4], method="annealed", num_steps=10).acceptance.shape
         torch.Size([4])
     """
-    options = _options(method, tolerance, num_particles, num_steps, annealing, num_draws, memory, checkpoint, seed)
-    with frozen(program) as device, float32_matmul(device):
-        data = Data((x, *given), floating_dtype(program), device)
-        shift = _per_datum(log_jacobian, data.size)
-        probe = data.rows(slice(0, 3))
-        _check_density(program, probe)
-        setting = Setting(program, terms_for(program, *probe), data, probe, memory, compile)
-        with seeded(0, device):  # what is tried out leaves the generators alone
-            estimator = options.estimator(setting)
-            seen = _validate(program, data)
-        kept = Checkpoint(checkpoint, options.about(setting, estimator)) if checkpoint else None
-        if options.request is None:
-            stage = kept.stage() if kept else None
-            blocks, plan = estimated(setting, estimator, seed, stage=stage, progress=progress), None
-        else:
-            run = Passes(setting, seed, kept, progress)
-            with seeded(0, device):
-                blocks, plan = to_tolerance(setting, options.request, estimator, run)
-    evidence = _evidence(blocks, options, estimator, seen / data.size, shift, plan)
+    if memory is not None and memory < 1:
+        raise PyrovaeError(f"memory must be positive; got {memory}")
+    options = asked(
+        method,
+        tolerance=tolerance,
+        num_particles=num_particles,
+        num_steps=num_steps,
+        annealing=annealing,
+        wanted=Wanted(num_draws, expectations or {}),
+        seed=seed,
+    )
+    options.check_checkpoint(checkpoint)
+    estimate = _exact if options.method == "exact" else _estimate
+    evidence = estimate(program, (x, *given), options, log_jacobian, Running(compile, memory, checkpoint, progress))
     _warn(evidence)
     return evidence
 
 
-class _Options(NamedTuple):
-    """What ``log_marginal`` was asked for."""
+class Running(NamedTuple):
+    """How an estimate is run, which does not change what it is of."""
 
-    method: str
-    num_particles: int
-    num_steps: int
-    annealing: Annealing
-    num_draws: int
-    seed: int | None
-    tolerance: float | None
-
-    @property
-    def request(self) -> Request | None:
-        if self.tolerance is None:
-            return None
-        return Request(self.tolerance, self.num_particles, self.num_steps, self.annealing, self.num_draws)
-
-    def estimator(self, setting: Setting) -> Estimator:
-        """Of all data; to a tolerance, of the pilot."""
-        if self.request:
-            return pilot_of(setting)
-        if self.method == "importance":
-            return Importance(setting, self.num_particles, num_draws=self.num_draws)
-        return Annealed(setting, self.num_particles, self.num_steps, annealing=self.annealing, num_draws=self.num_draws)
-
-    def about(self, setting: Setting, estimator: Estimator) -> dict[str, Any]:
-        """What an estimate depends on."""
-        asked = {name: value for name, value in self._asdict().items() if name not in ("annealing", "num_draws")}
-        return {
-            **asked,
-            "annealing": None if self.method == "importance" else repr(self.annealing),
-            "num_data": setting.data.size,
-            "at once": list(estimator.sizes),
-            "program": digest_of_program(setting.program),
-            "data": digest_of_data(setting.data.columns),
-        }
+    compile: bool | Literal["auto"]
+    memory: int | None
+    checkpoint: str | Path | None
+    progress: bool | None
 
 
-def _options(
-    method: str | None,
-    tolerance: float | None,
-    num_particles: int | None,
-    num_steps: int | None,
-    annealing: Annealing | None,
-    num_draws: int,
-    memory: int | None,
-    checkpoint: Any,
-    seed: int | None,
-) -> _Options:
-    """Options with their defaults; refuses what cannot be, and what the method has no use for."""
-    if method not in (None, "importance", "annealed"):
-        raise PyrovaeError(f"method must be 'importance' or 'annealed'; got {method!r}")
-    if tolerance is not None and method is not None:
-        raise PyrovaeError(f"a tolerance decides on the method of each datum: leave out method={method!r}")
-    if tolerance is not None and not 0 < tolerance < math.inf:
-        raise PyrovaeError(f"tolerance must be a positive number of nats; got {tolerance}")
-    method = method or ("importance" if tolerance is None else "mixed")
-    if method == "importance" and (num_steps is not None or annealing is not None):
-        raise PyrovaeError("num_steps and annealing are for method='annealed', or a tolerance")
-    if checkpoint is not None and (num_draws or seed is None):
-        raise PyrovaeError(
-            "a checkpoint keeps no draws, and needs a seed to go on with: pass seed=, and take draws of a few data "
-            "without a checkpoint"
-        )
-    numbers = {"num_particles": num_particles, "num_draws": num_draws + 1, "memory": memory, "num_steps": num_steps}
-    for name, value in numbers.items():
-        if value is not None and value < 1:
-            raise PyrovaeError(f"{name} must be positive; got {value}")
-    number, steps = num_particles or NUM_PARTICLES[method], num_steps or NUM_STEPS[method]
-    return _Options(method, number, steps, annealing or Annealing(), num_draws, seed, tolerance)
+def _estimate(
+    program: Any, columns: tuple[Tree, ...], options: Options, log_jacobian: float | Tensor, running: Running
+) -> Evidence:
+    with frozen(program) as device, float32_matmul(device):
+        data = Data(columns, floating_dtype(program), device)
+        shift = _per_datum(log_jacobian, data.size)
+        probe = data.rows(slice(0, 3))
+        check_density(program, probe)
+        setting = Setting(program, terms_for(program, *probe), data, probe, running.memory, running.compile)
+        with seeded(0, device):  # what is tried out leaves the generators alone
+            estimator = options.estimator(setting)
+            dimensions = _validate(program, data)
+        kept = Checkpoint(running.checkpoint, options.about(setting, estimator)) if running.checkpoint else None
+        run = Passes(setting, options.seed, kept, running.progress)
+        if options.request is None:
+            blocks, plan = run("estimate", estimator), None
+        else:
+            with seeded(0, device):
+                blocks, plan = to_tolerance(setting, options.request, estimator, run)
+    return _evidence(blocks, options, getattr(estimator, "start", "guide"), dimensions, shift, plan)
 
 
-def _check_density(program: Any, probe: list[Tree]) -> None:
+def _exact(
+    program: Any, columns: tuple[Tree, ...], options: Options, log_jacobian: float | Tensor, running: Running
+) -> Evidence:
+    block = exact_block(program, *columns)  # not as ``frozen``, which keeps what was computed in the program's dtype
+    with frozen(program) as device, seeded(0, device):
+        data = Data(columns, floating_dtype(program), device)
+        shift, dimensions = _per_datum(log_jacobian, data.size), _validate(program, data)
+    return _evidence([block], options, "guide", dimensions, shift, None)
+
+
+def check_density(program: Any, probe: list[Tree]) -> None:
     """Refuse a guide that gives points: log q would be infinite, and Delta says 0."""
     with torch.random.fork_rng():
         latents = log_terms(program, *probe).latents
-    if points := [name for name, site in latents.items() if _is_point(site.q) and not _is_point(site.p)]:
+    if points := [name for name, site in latents.items() if is_point(site.q) and not is_point(site.p)]:
         raise PyrovaeError(
             f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z, so the "
             "ELBO is minus infinity and importance sampling cannot estimate log p(x). Use a guide with a density, such "
@@ -224,18 +201,18 @@ def _check_density(program: Any, probe: list[Tree]) -> None:
         )
 
 
-def _validate(program: Any, data: Data) -> int:
+def _validate(program: Any, data: Data) -> float:
     """One particle of every datum under Pyro's validation (unless that is off), of the data too; the others without.
 
     Returns:
-        how many numbers of x are seen; 0 where a mask is observed too.
+        how many numbers of a datum are seen, in the mean; 0 where a mask is observed too.
     """
     seen = 0
     for start in range(0, data.size, VALIDATED):
         rows = data.rows(slice(start, start + VALIDATED))
         observed = log_terms(program, *rows).observed
         seen += _num_seen(rows[0], observed)
-    return seen
+    return seen / data.size
 
 
 def _num_seen(x: Tree, observed: Mapping[str, Site]) -> int:
@@ -251,12 +228,6 @@ def _num_missing(site: Site) -> int:
     return 0 if count is None else int(count(site.value).sum())
 
 
-def _is_point(distribution: Any) -> bool:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return isinstance(distribution, dist.Delta)
-
-
 def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
     """The log-Jacobian as (N,) float64 on the CPU."""
     value = torch.as_tensor(log_jacobian, dtype=torch.float64, device="cpu")
@@ -270,25 +241,28 @@ def _per_datum(log_jacobian: float | Tensor, size: int) -> Tensor:
 
 def _evidence(
     blocks: list[Block],
-    options: _Options,
-    estimator: Estimator,
+    options: Options,
+    start: str,
     dimensions: float,
     log_jacobian: Tensor,
     plan: Plan | None,
 ) -> Evidence:
     figures: dict[str, Any] = joined([block.figures for block in blocks])
     kept = [block.draws for block in blocks if block.draws is not None]
-    shifted = {name: figures[name] + log_jacobian for name in ("log_prob", "runs") if name in figures}
+    moved = ("log_prob", "runs", "jackknife", "truncated")
+    shifted = {name: figures[name] + log_jacobian for name in moved if name in figures}
     return Evidence(
         **figures | shifted,
         method=options.method,
         num_particles=int(plan.num_particles.max()) if plan else options.num_particles,
         num_steps=int(plan.num_steps.max()) if plan else options.num_steps,
-        start=plan.start if plan else getattr(estimator, "start", "guide"),
+        is_bound=options.method != "exact",
+        start=plan.start if plan else start,
         num_dimensions=int(dimensions) if dimensions == int(dimensions) else dimensions,
         seed=options.seed,
         log_jacobian=log_jacobian.mean().item(),
         draws=joined_draws(kept) if kept else None,
+        expectations=joined_expectations([block.expectations for block in blocks]),
         plan=plan,
     )
 

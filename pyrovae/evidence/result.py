@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.expectations import Expectation
 from pyrovae.evidence.pareto import threshold
 from pyrovae.evidence.plan import Plan
 
@@ -24,7 +25,10 @@ DOUBT = "no coverage is claimed: errors understate there, and may elsewhere"
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """R draws per datum from the posterior, resampled by importance weight: what ``to_arviz`` shows.
+    """R draws per datum from the posterior, resampled with replacement by importance weight.
+
+    It is ``log_marginal(..., num_draws=R).draws``: what ``Evidence.to_arviz`` shows and ``predictive_check`` uses.
+    Where k-hat is above its threshold they are hardly of the posterior; where all weights are zero they are nan.
 
     Attributes:
         posterior, posterior_predictive: by site name, (R, N, *event_shape).
@@ -36,6 +40,10 @@ class Draws:
     posterior_predictive: Mapping[str, Tensor]
     log_likelihood: Mapping[str, Tensor]
     observed: Mapping[str, Tensor]
+
+    def __repr__(self) -> str:
+        shapes = {name: tuple(value.shape) for name, value in self.posterior.items()}
+        return f"Draws(posterior={shapes})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +70,12 @@ class Evidence:
         log_jacobian: what was added to every ``log_prob``, in the mean over the data, nats: by it they are densities
             in the data's own units. 0 where x was in these.
         draws: posterior draws, where they were asked for.
+        jackknife: log p(x) from the same weights by the jackknife, (N,), nats: bias of order 1 / S^2 in place of 1 / S,
+            where the weights have the moments for it. No bound: it may be too high. None where there is none.
+        truncated: log 1/S sum_s min(w_s, sqrt(S) mean w), (N,), nats: of less variance, and never above ``log_prob``.
+            So where that is a lower bound in expectation, this is a looser one: not to be quoted in its place. None
+            where there is none.
+        expectations: posterior expectations by name, where they were asked for.
         plan: the method and budget of each datum, where a tolerance was asked for; ``num_particles`` and ``num_steps``
             are then the largest.
     """
@@ -81,6 +95,9 @@ class Evidence:
     seed: int | None = None
     log_jacobian: float = 0.0
     draws: Draws | None = field(default=None, repr=False)
+    jackknife: Tensor | None = None
+    truncated: Tensor | None = None
+    expectations: Mapping[str, Expectation] = field(default_factory=dict, repr=False)
     plan: Plan | None = field(default=None, repr=False)
 
     @property
@@ -144,14 +161,23 @@ class Evidence:
         return ~self.unreliable & (error <= self.plan.tolerance)
 
     @property
+    def share_reached(self) -> float:
+        """The share of data for which the tolerance was ``reached``."""
+        return self.reached.double().mean().item()
+
+    @property
     def doubt(self) -> str:
         """What makes data ``unreliable``, in words."""
         return f"{self._sign('k-hat is above', 'independent runs differ by more than')}, or no error can be given,"
 
+    @property
+    def sign(self) -> str:
+        """What data are ``unreliable`` by, in few words."""
+        return self._sign("k-hat above", "runs apart by over")
+
     def _sign(self, of_k: str, of_runs: str) -> str:
-        """What is looked at."""
         by_runs = self.judged_by_runs
-        signs = ((~by_runs, f"{of_k} {self.threshold:.2f}"), (by_runs, f"{of_runs} {SPREAD}"))
+        signs = ((~by_runs, f"{of_k} {self.threshold:.2f}"), (by_runs, f"{of_runs} {SPREAD} nats"))
         return " or ".join(sign for where, sign in signs if where.any())
 
     @property
@@ -180,12 +206,18 @@ class Evidence:
         return -self.mean / (self.num_dimensions * math.log(2)) if self.num_dimensions else math.nan
 
     def summary(self) -> str:
-        """A readable table; the share of data above the k-hat threshold comes first."""
-        rows = [*self._trust_rows(), *self._figure_rows()]
+        """A readable table; the share of data that are ``unreliable`` comes first."""
+        trust = [] if self.method == "exact" else self._trust_rows()
+        rows = [*trust, *self._figure_rows()]
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         lines = [f"{name:<{widths[0]}}  {value:>{widths[1]}}  {note}" for name, value, note in rows]
         seed = "not set" if self.seed is None else self.seed
         return "\n".join([f"log p(x) by {self.procedure}, seed {seed}", *lines])
+
+    @property
+    def kind(self) -> str:
+        """What ``log_prob`` is of log p(x): "exact", a "lower bound" in expectation, or an "estimate"."""
+        return "exact" if self.method == "exact" else "lower bound" if self.is_bound else "estimate"
 
     @property
     def procedure(self) -> str:
@@ -194,6 +226,8 @@ class Evidence:
             return f"importance sampling or annealing, to a tolerance of {self.plan.tolerance:g} nats"
         if self.method == "annealed":
             return f"annealing from the {self.start}, {self.num_particles:,} chains of {self.num_steps:,} steps"
+        if self.method == "exact":
+            return "integration in closed form"
         return f"importance sampling, {self.num_particles:,} particles"
 
     def _trust_rows(self) -> list[tuple[str, str, str]]:
@@ -201,14 +235,14 @@ class Evidence:
         trust = DOUBT if self.unreliable.any() else "no sign of errors too small"
         few, middle = torch.quantile(self.ess, torch.tensor([0.05, 0.5], dtype=self.ess.dtype)).tolist()
         return [
-            (self._sign("k-hat above", "runs apart by"), percent, f"of {self.num_data:,} data: {trust}"),
+            (self.sign, percent, f"of {self.num_data:,} data: {trust}"),
             *([] if self.plan is None else self._plan_rows(self.plan)),
             *([] if self.acceptance is None else [self._acceptance_row(self.acceptance)]),
             ("effective sample size", f"{middle:,.1f}", f"in the median; below {few:,.1f} for 5 % of the data"),
         ]
 
     def _plan_rows(self, plan: Plan) -> list[tuple[str, str, str]]:
-        share = f"{100 * self.reached.double().mean().item():.1f} %"
+        share = f"{100 * self.share_reached:.1f} %"
         return [
             ("tolerance reached", share, f"of {self.num_data:,} data: an error of {plan.tolerance:g} nats at most"),
             *plan.rows(),
@@ -219,7 +253,7 @@ class Evidence:
         return "acceptance", f"{rates.nanmean().item():.2f}", f"of transitions; at least {low:.2f} for every datum"
 
     def _figure_rows(self) -> list[tuple[str, str, str]]:
-        kind = "lower bound, in expectation" if self.is_bound else "estimate, not a bound"
+        kind = {"exact": "exact", "lower bound": "lower bound, in expectation"}.get(self.kind, "estimate, not a bound")
         particles, data = self.mean_standard_error, self.mean_sampling_error
         units = ("  of it, log-Jacobian", f"{self.log_jacobian:.3f}", "nats: the density is in the data's own units")
         return [
@@ -228,7 +262,16 @@ class Evidence:
             ("  Monte Carlo error", f"{particles:.3f}", "nats, of the mean over these data"),
             ("  sampling error", f"{data:.3f}", "nats, of the mean over the population of data"),
             *([self._bits_row()] if self.num_dimensions else []),
+            *self._other_rows(),
         ]
+
+    def _other_rows(self) -> list[tuple[str, str, str]]:
+        """Further estimates from the same weights."""
+        named = (
+            ("jackknife, mean", self.jackknife, "nats; no bound, not to be quoted as one"),
+            ("truncated, mean", self.truncated, "nats; weights cut off, not to be quoted as a bound"),
+        )
+        return [(name, f"{value.mean().item():.3f}", note) for name, value, note in named if value is not None]
 
     def _bits_row(self) -> tuple[str, str, str]:
         errors = (self.mean_standard_error, self.mean_sampling_error)
@@ -241,7 +284,7 @@ class Evidence:
 
     def _record(self) -> dict[str, Any]:
         return {
-            "kind": "lower bound" if self.is_bound else "estimate",
+            "kind": self.kind,
             "num_data": self.num_data,
             "method": self.method,
             "num_particles": self.num_particles,
@@ -250,7 +293,10 @@ class Evidence:
             "acceptance": None if self.acceptance is None else self.acceptance.nanmean().item(),
             "num_dimensions": self.num_dimensions,
             "seed": self.seed,
+            "procedure": self.procedure,
             "pareto_k_threshold": self.threshold,
+            "sign": self.sign,
+            "doubt": self.doubt,
             "share_unreliable": self.share_unreliable,
             "mean": self.mean,
             "log_jacobian": self.log_jacobian,
@@ -258,11 +304,9 @@ class Evidence:
             "mean_sampling_error": self.mean_sampling_error,
             "bits_per_dim": self.bits_per_dim,
             "ess_median": self.ess.median().item(),
-            **(
-                {}
-                if self.plan is None
-                else {**self.plan.record(), "share_reached": self.reached.double().mean().item()}
-            ),
+            **({} if self.jackknife is None else {"mean_jackknife": self.jackknife.mean().item()}),
+            **({} if self.truncated is None else {"mean_truncated": self.truncated.mean().item()}),
+            **({} if self.plan is None else self.plan.record() | {"share_reached": self.share_reached}),
         }
 
     def to_arviz(self) -> Any:

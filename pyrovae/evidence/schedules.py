@@ -68,7 +68,7 @@ class Adaptive:
     """
 
     def __call__(self, num_steps: int, pilot: Pilot) -> Tensor:
-        speed = pilot.speed.nan_to_num(0.0, 0.0, 0.0).double()
+        speed = pilot.speed.double()
         speed = speed + FLOOR * speed.mean(0) + 1e-9
         ends = pilot.temperatures.new_tensor([0.0, 1.0]).double()
         t = torch.cat([ends[:1], pilot.temperatures.double(), ends[1:]])

@@ -21,8 +21,10 @@ from pyrovae.evidence.annealed import Annealed, passes
 from pyrovae.evidence.blocks import Block, Estimator, Setting, padded
 from pyrovae.evidence.chains import Annealing, forwards
 from pyrovae.evidence.checkpoint import joined
+from pyrovae.evidence.draws import Wanted, taken
 from pyrovae.evidence.draws import joined as joined_draws
-from pyrovae.evidence.draws import taken
+from pyrovae.evidence.expectations import Expectation
+from pyrovae.evidence.expectations import joined as joined_expectations
 from pyrovae.evidence.importance import Importance
 from pyrovae.evidence.plan import Choice, Plan
 from pyrovae.evidence.result import SPREAD
@@ -51,7 +53,7 @@ class Request(NamedTuple):
     most_particles: int
     most_steps: int
     annealing: Annealing
-    num_draws: int
+    wanted: Wanted
 
 
 def pilot_of(setting: Setting) -> Importance:
@@ -110,7 +112,7 @@ def particles_needed(pilot: Mapping[str, Tensor], tolerance: float) -> Tensor:
 
 
 def steps_needed(variance: Tensor, tolerance: float) -> Tensor:
-    """How many steps the chains of each datum need, (N,), by the variance of log w after ``SCOUT_STEPS``; inf for nan.
+    """How many steps the chains of each datum need, (N,), by their variance after ``SCOUT_STEPS``; infinity for nan.
 
     The variance of log w falls like 1 / steps, and log w is normal in the limit of many, so that the standard error of
     the log of the mean of C weights is sqrt((exp(var) - 1) / C).
@@ -160,6 +162,7 @@ class _Scouts:
     def __init__(self, setting: Setting, annealing: Annealing, num_data: int) -> None:
         self.annealed = Annealed(setting, SCOUTS, SCOUT_STEPS, annealing=annealing, num_data=num_data)
         self.sizes, self.begin = self.annealed.sizes, self.annealed.begin
+        self.compiled = self.annealed.compiled
 
     def block(self, rows: list[Tree]) -> Block:
         size, annealed = trees.num_data(*rows), self.annealed
@@ -180,9 +183,9 @@ def _variance(log_w: Tensor) -> Tensor:
 def _estimator(setting: Setting, request: Request, choice: Choice, num_data: int) -> Estimator:
     number, steps = choice.num_particles, choice.num_steps
     if choice.by_annealing:
-        how, draws = request.annealing, request.num_draws
-        return Annealed(setting, number, steps, annealing=how, num_draws=draws, num_data=num_data)
-    return Importance(setting, number, num_draws=request.num_draws, num_data=num_data)
+        how = request.annealing
+        return Annealed(setting, number, steps, annealing=how, wanted=request.wanted, num_data=num_data)
+    return Importance(setting, number, wanted=request.wanted, num_data=num_data)
 
 
 def _gathered(blocks: list[Block], order: Tensor) -> Block:
@@ -195,4 +198,8 @@ def _gathered(blocks: list[Block], order: Tensor) -> Block:
 
     figures = {name: torch.cat([figure(name, block) for block in blocks], -1)[..., order] for name in like}
     kept = [block.draws for block in blocks if block.draws is not None]
-    return Block(figures, taken(joined_draws(kept), order) if kept else None)
+    expected = {
+        name: Expectation(every.mean[order], every.standard_error[order])
+        for name, every in joined_expectations([block.expectations for block in blocks]).items()
+    }
+    return Block(figures, taken(joined_draws(kept), order) if kept else None, expected)

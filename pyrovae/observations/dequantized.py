@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.poutine.runtime import get_plates
 from torch import Tensor, nn
 from torch.distributions import constraints
 
@@ -19,6 +20,7 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.families import supports
 from pyrovae.observations.base import Observation, auxiliary, example
 from pyrovae.observations.missing import Incomplete
+from pyrovae.placed import Placed
 from pyrovae.supports import of_distribution, place
 from pyrovae.trees import Tree
 
@@ -64,8 +66,21 @@ class Dequantized(Observation):
 
     def observe(self, name: str, likelihood: Any, x: Tree) -> Tree:
         _check_density(likelihood)
-        noise = auxiliary(f"{name}.noise", self._uniform(likelihood.event_shape))
-        return pyro.sample(name, levels(likelihood, noise, self.num_levels), obs=x)
+        with Placed({} if x is not None else self._jointly(name, likelihood)):
+            noise = auxiliary(f"{name}.noise", self._uniform(likelihood.event_shape))
+            return pyro.sample(name, levels(likelihood, noise, self.num_levels), obs=x)
+
+    def _jointly(self, name: str, density: Any) -> dict[str, Tensor]:
+        """A level and the noise that goes with it, of one draw: its cell, and where in the cell it lies.
+
+        Outside of [0, 1], where the mass is lost, so does the noise.
+        """
+        v = _in_plates(density).sample() * self.num_levels
+        level = v.floor().clamp(0, self.num_levels - 1)
+        half = self.num_levels * torch.finfo(v.dtype).eps / 4  # of a step of v: an end of the interval is none of it
+        noise = v - level
+        noise = torch.where((noise >= 0) & (noise <= 1), noise.clamp(half, 1 - half), noise)
+        return {name: level / (self.num_levels - 1), f"{name}.noise": noise}
 
     def propose(self, name: str, x: Tree, *parents: Tree) -> None:
         q = self._uniform(x.shape[1:]) if self.noise is None else self.noise(x)
@@ -80,6 +95,12 @@ class Dequantized(Observation):
         like = next(self.parameters(), torch.empty(0))  # its dtype and device
         low = like.new_zeros(event_shape)
         return dist.Uniform(low, low + 1).to_event(len(event_shape))
+
+
+def _in_plates(distribution: Any) -> Any:
+    """The distribution as ``pyro.sample`` would draw from it here."""
+    plates = [(plate.size, *[1] * (-plate.dim - 1)) for plate in get_plates() if plate.dim is not None]
+    return distribution.expand(torch.broadcast_shapes(distribution.batch_shape, *plates))
 
 
 def _check_density(likelihood: Any) -> None:

@@ -74,7 +74,7 @@ class MissingNotAtRandom(Observation):
             drawn = auxiliary(f"{name}.missing", likelihood.unseen(x))
             value = pyro.sample(name, likelihood, obs=x)
             complete, seen = torch.where(is_missing(x), drawn, x), (~is_missing(x)).to(x)
-        pyro.sample(f"{name}.seen", self.mask_model(complete), obs=seen, infer=_mark())
+        pyro.sample(f"{name}.seen", self.mask_model(complete), obs=seen, infer=_mask_of(name))
         return value
 
     def propose(self, name: str, x: Tree, *parents: Tree) -> None:
@@ -112,9 +112,9 @@ class SelfMasking(Recorded, nn.Module):
         return dist.Bernoulli(logits=self.offset - self.weight * x).to_event(self.offset.dim())
 
 
-def _mark() -> Any:
-    """A mask is no part of x: figures and ``reconstruct`` leave it out."""
-    return {"auxiliary": True}
+def _mask_of(name: str) -> Any:
+    """A mask is no part of x: figures and ``reconstruct`` leave it out. What it hides of a drawn x is latent."""
+    return {"auxiliary": True, "hides": (name, f"{name}.missing")}
 
 
 def _check_drawn(likelihood: Any) -> None:

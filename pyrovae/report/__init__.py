@@ -5,6 +5,9 @@ Each function takes what it shows and returns a matplotlib ``Figure`` at paper s
 ``with report.theme("dark"):`` makes dark ones. ``html`` puts a run's figures and numbers on one page.
 """
 
+from pyrovae.report.calibration import calibration
+from pyrovae.report.checks import predictive_check
+from pyrovae.report.inference import gaps, posterior
 from pyrovae.report.likelihoods import comparison, evidence, weights
 from pyrovae.report.page import html
 from pyrovae.report.pictures import conditional_grid, images, reconstructions, samples
@@ -16,9 +19,11 @@ from pyrovae.report.walks import interpolation, manifold, traversals
 
 __all__ = [
     "active_units",
+    "calibration",
     "comparison",
     "conditional_grid",
     "evidence",
+    "gaps",
     "html",
     "images",
     "interpolation",
@@ -26,6 +31,8 @@ __all__ = [
     "learning_curve",
     "manifold",
     "marginals",
+    "posterior",
+    "predictive_check",
     "prior_density",
     "rate_distortion",
     "reconstructions",

@@ -29,6 +29,9 @@ def test_by_hand() -> None:
     assert found.monte_carlo_error.tolist() == pytest.approx([particles, math.sqrt(4 * 0.09 + 0.3) / 4])
     assert found.sampling_error[0].item() == pytest.approx(math.sqrt(total**2 - particles**2))
     assert found.share_ahead.tolist() == [1.0, 0.25]
+    assert found.differences_standard_error.shape == (2, 4)
+    assert found.differences_standard_error[0].tolist() == pytest.approx([0.5] * 4)
+    assert found.differences_standard_error[1, 3].item() == pytest.approx(0.5)
 
 
 def test_errors_are_those_of_simulation() -> None:
@@ -60,6 +63,9 @@ def test_a_summary_names_every_program_and_says_what_is_doubtful() -> None:
         evidence(values, 0.1, sound), evidence(values + 1.5, 0.1, doubtful), names=["vae", "vamp"]
     ).summary()
     assert "against vae" in text and "+1.500" in text and "For 25.0 % of the data k-hat" in text
+    assert text.index("For 25.0 %") < text.index("against vae")  # how far to trust it comes first
+    assert "unreliable" in text and "25.0 %" in text and text.count("lower bound") == 3  # the doubt, and each mean
+    assert "importance sampling, 100 particles" in text and "different methods" not in text
     assert "k-hat is above" not in pv.compare(*[evidence(values, 0.1, sound)] * 2).summary()
 
 
@@ -101,3 +107,31 @@ def test_one_datum_has_a_difference_and_no_error() -> None:
         found = pv.compare(*[evidence(torch.randn(1).double())] * 2)
         assert found.mean.item() == 0 and math.isnan(found.standard_error.item())
         assert math.isnan(found.sampling_error.item()) and "nan" in found.summary()
+
+
+def test_each_mean_and_each_difference_is_of_its_kind() -> None:
+    """Exact minus a lower bound is an upper bound on the difference, a bound minus exact a lower one; else neither."""
+    bound = evidence(torch.zeros(4).double())
+    exact = dataclasses.replace(evidence(torch.ones(4).double(), 0.0, math.nan), method="exact", is_bound=False)
+    estimate = dataclasses.replace(bound, is_bound=False)
+    assert pv.compare(bound, exact, bound, estimate).kinds == ("upper bound", "estimate", "estimate")
+    found = pv.compare(exact, bound, exact, estimate)
+    assert found.kinds == ("lower bound", "exact", "estimate")
+    assert found.share_unreliable == 0 and found.monte_carlo_error[1] == 0
+    assert [each.kind for each in found.evidence] == ["exact", "lower bound", "exact", "estimate"]
+
+
+def test_bounds_of_different_methods_or_budgets_are_pointed_out() -> None:
+    few = evidence(torch.zeros(4).double())
+    many = dataclasses.replace(few, num_particles=5000)
+    annealed = dataclasses.replace(few, method="annealed", num_steps=300)
+    for other in (many, annealed):
+        text = pv.compare(few, other).summary()
+        assert "what is looser looks worse" in text and other.procedure in text
+    assert "looser" not in pv.compare(few, few).summary()
+
+
+def test_data_without_a_finite_figure_are_pointed_out() -> None:
+    impossible = evidence(torch.tensor([0.0, -math.inf, 0.0, 0.0]).double())
+    text = pv.compare(impossible, impossible).summary()
+    assert "For 1 data log p(x) is not finite" in text and "nan" in text

@@ -1,0 +1,99 @@
+"""What ``log_marginal`` was asked for, checked, and the estimator that does it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.annealed import Annealed
+from pyrovae.evidence.blocks import Estimator, Setting
+from pyrovae.evidence.chains import Annealing
+from pyrovae.evidence.checkpoint import digest_of_data, digest_of_program
+from pyrovae.evidence.draws import NOTHING, Wanted
+from pyrovae.evidence.importance import Importance
+from pyrovae.evidence.tolerance import Request, pilot_of
+
+METHODS = ("importance", "annealed", "exact")
+NUM_PARTICLES = {"importance": 5000, "annealed": 16, "exact": 0, "mixed": 50_000}
+NUM_STEPS = {"importance": 1, "annealed": 100, "exact": 0, "mixed": 1000}
+
+
+class Options(NamedTuple):
+    """What was asked for, with defaults; ``method`` is "mixed" where a tolerance decides on it."""
+
+    method: str
+    num_particles: int
+    num_steps: int
+    annealing: Annealing
+    wanted: Wanted
+    seed: int | None
+    tolerance: float | None
+
+    @property
+    def request(self) -> Request | None:
+        """Of a tolerance."""
+        if self.tolerance is None:
+            return None
+        return Request(self.tolerance, self.num_particles, self.num_steps, self.annealing, self.wanted)
+
+    def estimator(self, setting: Setting) -> Estimator:
+        """Of all data; to a tolerance, of the pilot."""
+        if self.request:
+            return pilot_of(setting)
+        if self.method == "importance":
+            return Importance(setting, self.num_particles, wanted=self.wanted)
+        return Annealed(setting, self.num_particles, self.num_steps, annealing=self.annealing, wanted=self.wanted)
+
+    def about(self, setting: Setting, estimator: Estimator) -> dict[str, Any]:
+        """What an estimate depends on."""
+        asked = {name: value for name, value in self._asdict().items() if name not in ("annealing", "wanted")}
+        return {
+            **asked,
+            "annealing": repr(self.annealing) if self.method in ("annealed", "mixed") else None,
+            "num_data": setting.data.size,
+            "at once": list(estimator.sizes),
+            "compiled": estimator.compiled,
+            "program": digest_of_program(setting),
+            "data": digest_of_data(setting.data),
+        }
+
+    def check_checkpoint(self, path: str | Path | None) -> None:
+        """Refuse a checkpoint of what it cannot keep."""
+        if path is not None and (self.wanted.anything or self.seed is None):
+            raise PyrovaeError(
+                "a checkpoint keeps neither draws nor expectations, and needs a seed to go on with: pass seed=, and "
+                "take these of a few data without a checkpoint"
+            )
+
+
+def asked(
+    method: str | None,
+    *,
+    tolerance: float | None = None,
+    num_particles: int | None = None,
+    num_steps: int | None = None,
+    annealing: Annealing | None = None,
+    wanted: Wanted = NOTHING,
+    seed: int | None = None,
+) -> Options:
+    """Options with their defaults; refuses what cannot be, and what the method has no use for."""
+    if method not in (None, *METHODS):
+        raise PyrovaeError(f"method must be one of {', '.join(map(repr, METHODS))}; got {method!r}")
+    if tolerance is not None and method is not None:
+        raise PyrovaeError(f"a tolerance decides on the method of each datum: leave out method={method!r}")
+    if tolerance is not None and not 0 < tolerance < math.inf:
+        raise PyrovaeError(f"tolerance must be a positive number of nats; got {tolerance}")
+    method = method or ("importance" if tolerance is None else "mixed")
+    if method in ("importance", "exact") and (num_steps is not None or annealing is not None):
+        raise PyrovaeError(f"num_steps and annealing are for method='annealed', or a tolerance, not for {method!r}")
+    if method == "exact" and (num_particles is not None or wanted.anything):
+        raise PyrovaeError("method='exact' has no particles: leave out num_particles, draws and expectations")
+    numbers = {"num_particles": num_particles, "num_draws": wanted.num_draws + 1, "num_steps": num_steps}
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise PyrovaeError(f"{name} must be positive; got {value}")
+    number = NUM_PARTICLES[method] if num_particles is None else num_particles
+    steps = NUM_STEPS[method] if num_steps is None else num_steps
+    return Options(method, number, steps, annealing or Annealing(), wanted, seed, tolerance)
