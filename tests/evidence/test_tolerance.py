@@ -207,14 +207,17 @@ def test_a_run_that_was_stopped_goes_on(
         _log_marginal(vae, x, checkpoint=path, **options | {"tolerance": 0.3})
 
 
-def test_draws_are_those_of_their_data(double: None, short: None) -> None:
+def test_draws_and_expectations_are_those_of_their_data(double: None, short: None) -> None:
     model, vae, x = _partly_narrow(10)
-    ev = _log_marginal(vae, x, tolerance=0.2, num_steps=10, num_draws=200)
+    ev = _log_marginal(
+        vae, x, tolerance=0.2, num_steps=10, num_draws=200, expectations={"z": lambda latents: latents["z"]}
+    )
     assert ev.plan is not None and 0 < ev.plan.by_annealing.sum() < 10
     assert ev.draws is not None and torch.equal(ev.draws.observed["x"], x)
     mean = ev.draws.posterior["z"].mean(0)
     posterior = model.posterior(x)
     assert ((mean - posterior.mean).abs() < 1.0 * posterior.stddev).all()  # 16 chains for 200 draws
+    assert ((ev.expectations["z"].mean - posterior.mean).abs() < 1.0 * posterior.stddev).all()
     assert posterior.mean.std() > 3 * posterior.stddev.mean()  # so that another order would be seen
     assert ev.draws.posterior_predictive["x"].shape == (200, 10, 3)
 
@@ -226,6 +229,28 @@ def test_memory_maps(double: None, short: None, tmp_path: Path) -> None:
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     options: dict[str, Any] = {"tolerance": 0.2, "num_steps": 10}
     assert torch.equal(_log_marginal(vae, mapped, **options).log_prob, _log_marginal(vae, x[:3], **options).log_prob)
+
+
+def test_trees_and_given(double: None, short: None) -> None:
+    """x = {"a": ...}, given a scale for each datum: exact, and in the order of the data."""
+
+    def model(x: Any, scale: Tensor) -> None:
+        with pyro.plate("data", len(scale)):
+            z = pyro.sample("z", dist.Normal(0.0, scale))
+            pyro.sample("x.a", dist.Normal(z, 1.0), obs=x["a"])
+
+    def guide(x: Any, scale: Tensor) -> None:
+        with pyro.plate("data", len(scale)):
+            v = scale**2 / (1 + scale**2)
+            wide = torch.where(x["a"] > 0, 1.2, 0.5)
+            pyro.sample("z", dist.Normal(v * x["a"], wide * v.sqrt()))
+
+    torch.manual_seed(0)
+    scale, x = 0.5 + torch.rand(20), {"a": 2 * torch.randn(20)}
+    ev = _log_marginal(program(model, guide), x, scale, tolerance=0.2, num_steps=20)
+    exact = dist.Normal(0.0, (1 + scale**2).sqrt()).log_prob(x["a"])
+    assert ev.plan is not None and 0 < ev.plan.by_annealing.sum() < 20
+    assert ((ev.log_prob - exact).abs()[ev.reached] < 0.6).all() and exact.std() > 0.6
 
 
 def test_a_program_that_cannot_be_annealed_is_importance_sampled(double: None, short: None) -> None:
@@ -262,7 +287,7 @@ def test_summary_and_record(double: None, short: None) -> None:
         ({"tolerance": 0.1, "method": "importance"}, "a tolerance decides on the method"),
         ({"tolerance": 0.0}, "positive number of nats"),
         ({"tolerance": math.nan}, "positive number of nats"),
-        ({"method": "mixed"}, "'importance' or 'annealed'"),
+        ({"method": "mixed"}, "method must be one of"),
         ({"num_steps": 10, "annealing": None}, "or a tolerance"),
         ({"tolerance": 0.1, "num_particles": 0}, "num_particles must be positive"),
     ],
