@@ -168,8 +168,9 @@ best = annealed[STEPS[-1]]
 best
 
 # %% [markdown]
-# The importance bound climbs with every ten-fold of particles, and each value lies outside the error bar of the one
-# before: these error bars are of the *estimate*, not of $\log p(x)$. Annealing has settled.
+# The importance bound climbs as particles are added, at first by several of its own error bars: these are errors of the
+# *estimate*, not of $\log p(x)$. Annealing has settled, and the two meet here, since this VAE is small. One on MNIST
+# with 40 latents is not so kind: there 5,000 particles miss about 0.3 nats, with an error bar of 0.003.
 #
 # Both are of the same images, so the difference between them is known far better than either:
 

@@ -36,6 +36,13 @@ EVALUATION = (
     Contestant("pythae", "with_pythae", "evaluate"),
     Contestant("floor", "with_torch", "floor"),
 )
+ANNEALING = (
+    Contestant("pyrovae compiled", "with_pyrovae", "evaluate", {"compile": True}),
+    Contestant("pyrovae eager", "with_pyrovae", "evaluate", {"compile": False}),
+    Contestant(HAND, "with_torch_annealed", "anneal"),
+    Contestant("floor", "with_torch_annealed", "floor"),
+    Contestant("floor, compiled", "with_torch_annealed", "floor", {"compile": True}),
+)
 WEIGHTED = ("pyrovae compiled", "pyrovae eager", HAND, "Pyro SVI", "NumPyro")  # in the cells of IWAE
 SCALED = ("pyrovae compiled", HAND, "Pyro SVI", "NumPyro")  # in the scaling curves
 

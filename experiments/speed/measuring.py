@@ -1,11 +1,12 @@
 """The measurements: a cell of training, a cell of evaluation, scaling curves, peak memory. Each gives plain JSON."""
 
+import math
 import sys
 import time
 from dataclasses import asdict, replace
 from statistics import median
 
-from contestants import EVALUATION, HAND, SCALED, TRAINING, WEIGHTED, named, present
+from contestants import ANNEALING, EVALUATION, HAND, SCALED, TRAINING, WEIGHTED, named, present
 from memory import measure
 from rounds import turns
 from work import held_out, start
@@ -41,27 +42,32 @@ def train(work, images, *, rounds, seed, contestants=TRAINING):
     return {"title": str(work), "work": asdict(work), "results": results, "absent": absent}
 
 
-def evaluate(work, images, *, num_data, particles, rounds, seed):
-    """log p(x) of the same images under the same weights, which the loop by hand has trained."""
+def evaluate(work, images, *, num_data, particles, rounds, seed, num_steps=None):
+    """log p(x) of the same images under the same weights, which the loop by hand has trained.
+
+    With ``num_steps`` it is annealed, and the particles are chains.
+    """
     work = replace(work, shape=images.shape)
-    functions, absent = runners(EVALUATION)
+    functions, absent = runners(ANNEALING if num_steps else EVALUATION)
     by_hand = present(named(TRAINING, [HAND]))[0][HAND]
     weights = by_hand(work, images.train[: work.images], start(work, seed), seed).weights
     evaluators = {name: function(work, weights) for name, function in functions.items()}
-    x = images.test[:num_data]
+    x, asked = images.test[:num_data], (particles, num_steps) if num_steps else (particles,)
     results = {name: {"us": [], "compile": [], "log_prob": []} for name in functions}
-    cold = {name: evaluator(x, particles).compiling for name, evaluator in evaluators.items()}
+    cold = {name: evaluator(x, *asked).compiling for name, evaluator in evaluators.items()}
     for number, name in turns(tuple(functions), rounds):
         begin = time.perf_counter()
-        log_prob, compiling = evaluators[name](x, particles)
+        log_prob, compiling = evaluators[name](x, *asked)
         seconds = time.perf_counter() - begin - compiling
         result = results[name]
-        result["us"].append(1e6 * seconds / (len(x) * particles))
+        result["us"].append(1e6 * seconds / (len(x) * math.prod(asked)))
         result["compile"].append(max(compiling, cold[name]))
         result["log_prob"].append(log_prob)
-        say(f"{work}, {number + 1}: {name} {result['us'][-1]:.3f} us per datum and particle, {log_prob} nats")
-    title = f"{work.network}, latent {work.latent}, {len(x):,} images, {particles:,} particles"
-    return {"title": title, "work": asdict(work), "results": results, "absent": absent}
+        say(f"{work}, {number + 1}: {name} {result['us'][-1]:.3f} us, {log_prob} nats")
+    how = f"{particles:,} chains of {num_steps:,} steps" if num_steps else f"{particles:,} particles"
+    title = f"{work.network}, latent {work.latent}, {len(x):,} images, {how}"
+    about = {"title": title, "annealed": num_steps is not None, "work": asdict(work)}
+    return {**about, "results": results, "absent": absent}
 
 
 def scaling(curves, images, *, rounds, seed):

@@ -15,13 +15,15 @@ COLOURS = {
     "Pyro SVI": "#d98c1f",
     "pythae": "#5d9148",
     "floor": "#bbbbbb",
+    "floor, compiled": "#dddddd",
 }
 AXES = {"batch": "batch", "latent": "latent size", "particles": "particles (IWAE)", "images": "training images"}
 
 
 def draw(results):
     """The figure of all sections that there are."""
-    bars = [*results.get("train", {}).get("measured", []), *results.get("evaluate", {}).get("measured", [])]
+    sections = [results.get(name, {}) for name in ("train", "evaluate", "anneal")]
+    bars = [cell for section in sections for cell in section.get("measured", [])]
     curves = results.get("scaling", {}).get("measured", {})
     parts = [(part, data) for part, data in ((relative, bars), (scaling, curves)) if data]
     figure = Figure(figsize=(10, 3.6 * len(parts) or 1), layout="constrained")
@@ -63,7 +65,7 @@ def label(cell):
     """A cell in three short lines."""
     work = cell["work"]
     if any("us" in result for result in cell["results"].values()):
-        return f"log p(x)\n{work['network']}"
+        return f"log p(x){', annealed' * cell.get('annealed', False)}\n{work['network']}"
     particles = f"\nIWAE {work['particles']}" if work["particles"] > 1 else ""
     return f"{work['network']}\nbatch {work['batch']}{particles}"
 

@@ -1,6 +1,6 @@
 """pyrovae beside PyTorch by hand, Pyro, NumPyro and pythae: the time of a training step, and of a log-likelihood.
 
-    python experiments/speed/speed.py train|evaluate|scaling|memory|all [--quick]
+    python experiments/speed/speed.py train|evaluate|anneal|scaling|memory|all [--quick]
 
 All do the same work: the same networks, initial weights, images, batch, Adam at 1e-3, one draw of z (or the stated
 number), pixels binarized afresh at every step, data shuffled and resident. The contestants take turns within a round,
@@ -33,7 +33,7 @@ from work import LATENT, Work, load
 from pyrovae.saving import write_atomically
 
 SEED = 0
-SECTIONS = ("train", "evaluate", "scaling", "memory")
+SECTIONS = ("train", "evaluate", "anneal", "scaling", "memory")
 WIDE, CONV = LATENT["wide MLP"], LATENT["conv network"]
 
 
@@ -54,6 +54,7 @@ class Full:
         (Work("small MLP"), 512, 4096, 3),
         (Work("wide MLP", 128, WIDE, images=2560), 128, 2048, 2),
     )
+    anneal = ((Work("small MLP"), 128, 16, 4, 100),)  # the same, and how many steps
     scaling_rounds, base = 1, Work(images=5120, epochs=4)
     scaling = (
         (base, "batch", (32, 128, 512, 2048)),
@@ -70,6 +71,7 @@ class Quick:
     data, folder = "digits", Path(tempfile.gettempdir()) / "pyrovae_speed"
     train = ((Work(images=1152, epochs=4), 2), (Work(particles=5, images=1152, epochs=3), 2))
     evaluate = ((Work(images=1152), 64, 256, 2),)
+    anneal = ((Work(images=1152), 32, 8, 2, 10),)
     scaling_rounds, base = 1, Work(images=1024, epochs=3)
     scaling = ((base, "batch", (64, 128)),)
     memory = ((100, 200),)
@@ -82,10 +84,11 @@ def measured(plan, section):
     images = load(plan.data)
     if section == "scaling":
         return measuring.scaling(plan.scaling, images, rounds=plan.scaling_rounds, seed=SEED)
-    if section == "evaluate":
+    if section in ("evaluate", "anneal"):
+        names = ("num_data", "particles", "rounds", "num_steps")
         return [
-            measuring.evaluate(work, images, num_data=num_data, particles=particles, rounds=rounds, seed=SEED)
-            for work, num_data, particles, rounds in plan.evaluate
+            measuring.evaluate(work, images, seed=SEED, **dict(zip(names, how, strict=False)))
+            for work, *how in getattr(plan, section)
         ]
     return [measuring.train(work, images, rounds=rounds, seed=SEED) for work, rounds in plan.train]
 

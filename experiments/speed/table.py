@@ -4,11 +4,12 @@ from itertools import starmap
 from statistics import mean
 
 from rounds import ratio, spread, strays
+from work import gradients
 
 TOLERANCE = {"held_out": 0.02, "log_prob": 0.005}  # of the reference's, which all must reach
 REFERENCE = "PyTorch by hand"
 TRAIN_RATIOS = ("NumPyro", REFERENCE, "Pyro SVI")
-EVALUATE_RATIOS = ("floor", REFERENCE, "pythae")
+EVALUATE_RATIOS = ("floor", "floor, compiled", REFERENCE, "pythae")
 NOTES = """\
 Times are medians over the rounds [least, greatest]; "/ NumPyro" is the time divided by NumPyro's in the same round, so
 less than 1 is faster. The contestants take turns, in an order that rotates. Compile, which is not in the times: the
@@ -19,7 +20,9 @@ PyTorch by hand: float32 products by PyTorch's default; tuned: fused Adam, set_f
 NumPyro: an epoch is one jitted lax.scan (the conv network: one jitted step after another, which is faster there).
 pythae: its own DataLoader, progress bar and closed-form KL; fresh bits by the batch.
 Floor: the decoder's matrix products alone, on as many rows, by the faster of PyTorch's float32 libraries.
-""".format(**TOLERANCE)
+Floor, annealed: log p(x | z) and its gradient in z, as often as pyrovae takes them, with that library; compiled: by
+torch.compile. Of these, {pilot} a chain are pyrovae's pilot; by hand there is none, the step size being known.
+""".format(**TOLERANCE, pilot=gradients(1))
 
 
 def text(results):
@@ -29,6 +32,8 @@ def text(results):
         parts += ["TRAINING, milliseconds per step", *map(training, results["train"]["measured"])]
     if "evaluate" in results:
         parts += ["EVALUATION, microseconds per datum and particle", *map(evaluation, results["evaluate"]["measured"])]
+    if "anneal" in results:
+        parts += ["ANNEALED, microseconds per datum, chain and step", *map(evaluation, results["anneal"]["measured"])]
     if "scaling" in results:
         parts += ["SCALING, milliseconds per step", *starmap(curve, results["scaling"]["measured"].items())]
     if "memory" in results:

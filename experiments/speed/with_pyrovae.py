@@ -78,16 +78,18 @@ def train(work, pixels, weights, seed, **options):
 
 
 def evaluate(work, weights, **options):
-    """``pv.log_marginal``, with its errors and diagnostics."""
+    """``pv.log_marginal``, with its errors and diagnostics; annealed where there are ``num_steps``."""
     vae = program(work, weights).eval()
 
-    def log_marginal(x, particles):
+    def log_marginal(x, particles, num_steps=None):
         with compiled_as_asked(), compilations() as compiled:
             warnings.simplefilter("ignore", pv.EvidenceWarning)  # a network trained for minutes is no matter here
             ev = pv.log_marginal(
                 vae,
                 x.unflatten(1, work.shape),
+                method="annealed" if num_steps else "importance",
                 num_particles=particles,
+                num_steps=num_steps,
                 progress=False,
                 **options,
             )

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 import pyrovae as pv
+from pyrovae.evidence.chains import STATIONS
 
 HIDDEN = {"small MLP": (400,), "wide MLP": (1000, 1000)}  # ReLU; the encoder's widths, reversed the decoder's
 CHANNELS, DENSE = (16, 32), 128  # of the conv network: two stages of stride 2, SiLU
@@ -149,6 +150,11 @@ def log_weights(encoder, decoder, x, particles):
     logits = decoder(z.flatten(0, 1)).unflatten(0, (particles, len(x)))
     log_px_z = -binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
     return log_px_z + (0.5 * (noise**2 - z**2) + scale.log()).sum(-1)
+
+
+def gradients(num_steps):
+    """How many gradients pyrovae takes for a chain of so many steps, those of its pilot among them."""
+    return pv.Annealing().num_leapfrog * (num_steps - 1 + STATIONS)
 
 
 @torch.no_grad()

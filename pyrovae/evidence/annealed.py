@@ -79,7 +79,8 @@ class Annealed:
         return self._fast.compiled is not None
 
     def begin(self) -> None:
-        self._fast.begin()
+        with torch.random.fork_rng(devices=[]):  # chains draw outside of the graph, the same numbers as without one
+            self._fast.begin()
 
     def block(self, rows: list[Tree]) -> Block:
         size = trees.num_data(*rows)

@@ -68,7 +68,8 @@ class Importance:
         """Log-weights of particles from the guide (S, n), and of latents from the posterior (1, n), nats."""
         starts = range(0, self.num_particles, self.sizes.chunk)
         counts = [min(self.sizes.chunk, self.num_particles - start) for start in starts]
-        log_w = torch.cat([_per_particle(self._points(rows, count)[0]) for count in counts])
+        # Cloned: a captured graph writes its next result over this one.
+        log_w = torch.cat([_per_particle(self._points(rows, count)[0]).clone() for count in counts])
         true = self.setting.terms(placed(self.setting.program, latents), *rows)
         return log_w, _per_particle(true.log_point_weight)
 

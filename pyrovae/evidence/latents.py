@@ -145,6 +145,8 @@ def from_prior(program: Any) -> Any:
 
 
 def _is_latent(site: Any) -> bool:
+    if site["type"] != "sample":  # infer_config asks about parameters too
+        return False
     return not (site["is_observed"] or site_is_subsample(site) or site["infer"].get("_deterministic"))
 
 
@@ -238,7 +240,7 @@ class _Writing(Messenger):
             return
         transform, u = _transform(msg), self.values[msg["name"]]
         value = transform(u)
-        if value.shape[: self.batch] != u.shape[: self.batch]:
+        if value.shape[: value.dim() - len(msg["fn"].event_shape)] != u.shape[: self.batch]:
             raise PyrovaeError(
                 f"the support of latent {msg['name']!r} depends on a discrete latent, so that no chain can move on it: "
                 "use method='importance'"

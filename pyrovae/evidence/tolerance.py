@@ -35,7 +35,7 @@ from pyrovae.trees import Tree
 PARTICLES = 500  # of the pilot, and the least that importance sampling gets: fewer have no tail that k-hat could judge
 LARGEST_K = 0.5  # of the pilot, for importance sampling
 LEAST_ESS = 10.0  # of the pilot, below which neither its standard error nor its k-hat means anything
-SCOUTS, SCOUT_STEPS = 8, 50  # chains of the pilot, and their steps
+SCOUTS, SCOUT_STEPS = 16, 50  # chains of the pilot, and their steps
 CHAINS = 16  # that estimate
 LEAST_STEPS = 100
 SAFETY = 1.5  # the error aimed at is so much smaller: it is foretold to a third or so, and must come out below too
@@ -80,7 +80,7 @@ def planned(setting: Setting, request: Request, pilot: Estimator, run: Passes) -
     doubtful = ~able | (particles > passes(CHAINS, LEAST_STEPS, leapfrog))
 
     found = _scouted(setting, request, doubtful, run)
-    needed = steps_needed(found.sd, request.tolerance)
+    needed = steps_needed(found.variance, request.tolerance)
     steps = rung(needed, LEAST_STEPS, request.most_steps)
     annealed = passes(CHAINS, steps, leapfrog)
     cheaper = (needed <= request.most_steps) & (annealed < particles)
@@ -111,14 +111,14 @@ def particles_needed(pilot: Mapping[str, Tensor], tolerance: float) -> Tensor:
     return torch.where(sound, needed, math.inf)  # all weights equal have no k-hat
 
 
-def steps_needed(sd: Tensor, tolerance: float) -> Tensor:
-    """How many steps the chains of each datum need, (N,), by the sd of log w after ``SCOUT_STEPS``; infinity for nan.
+def steps_needed(variance: Tensor, tolerance: float) -> Tensor:
+    """How many steps the chains of each datum need, (N,), by their variance after ``SCOUT_STEPS``; infinity for nan.
 
     The variance of log w falls like 1 / steps, and log w is normal in the limit of many, so that the standard error of
     the log of the mean of C weights is sqrt((exp(var) - 1) / C).
     """
     aim = min(tolerance, SPREAD) / SAFETY  # runs that differ by more than SPREAD are not trusted
-    return (SCOUT_STEPS * sd.square() / math.log1p(CHAINS * aim**2)).nan_to_num(math.inf)
+    return (SCOUT_STEPS * variance / math.log1p(CHAINS * aim**2)).nan_to_num(math.inf)
 
 
 def rung(needed: Tensor, least: int, most: int) -> Tensor:
@@ -131,27 +131,29 @@ class _Scouted(NamedTuple):
     """What a few short chains tell.
 
     Attributes:
-        sd: of log w, (N,), nats; nan where there were none.
+        variance: of log w, (N,), nats^2; nan where there were none.
         start: of chains.
         refusal: why there can be none.
     """
 
-    sd: Tensor
+    variance: Tensor
     start: str = "guide"
     refusal: str = ""
 
 
 def _scouted(setting: Setting, request: Request, doubtful: Tensor, run: Passes) -> _Scouted:
-    sd = torch.full(doubtful.shape, math.nan, dtype=torch.float64)
+    variance = torch.full(doubtful.shape, math.nan, dtype=torch.float64)
     index = doubtful.nonzero()[:, 0]
     if not len(index):
-        return _Scouted(sd)
+        return _Scouted(variance)
     try:
         scouts = _Scouts(setting, request.annealing, len(index))
     except PyrovaeError as error:
-        return _Scouted(sd, refusal=str(error))
-    sd[index] = joined([block.figures for block in run("pilot of annealing", scouts, index.numpy())])["sd"]
-    return _Scouted(sd, scouts.annealed.start)
+        return _Scouted(variance, refusal=str(error))
+    blocks = run("pilot of annealing", scouts, index.numpy())
+    own = joined([block.figures for block in blocks])["variance"]
+    variance[index] = (own + own[own.isfinite()].median()) / 2  # so few chains tell it to a third at best
+    return _Scouted(variance, scouts.annealed.start)
 
 
 class _Scouts:
@@ -169,7 +171,13 @@ class _Scouts:
         starts = (annealed.joint.draw(self.sizes.chunk, *rows) for _ in range(0, SCOUTS, self.sizes.chunk))
         log_w = torch.cat([forwards(evaluate, u, frozen, annealed.annealing)[0] for u in starts])
         forget(annealed.setting.program)
-        return Block({"sd": log_w[:SCOUTS, :size].std(0).cpu()})
+        return Block({"variance": _variance(log_w[:SCOUTS, :size]).cpu()})
+
+
+def _variance(log_w: Tensor) -> Tensor:
+    """Of log w over chains, (C, n) to (n,): or of the normal log w whose weights vary as these do, if that is more."""
+    w = (log_w - log_w.amax(0)).exp()
+    return log_w.var(0).maximum((w.var(0) / w.mean(0).square()).log1p())
 
 
 def _estimator(setting: Setting, request: Request, choice: Choice, num_data: int) -> Estimator:

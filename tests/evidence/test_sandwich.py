@@ -33,15 +33,15 @@ def replicates(model: LinearGaussian, count: int, particles: int) -> tuple[Tenso
     return bounds(log_w, pv.log_terms(true, x).log_weight.detach()), model.log_prob(x[0]).item()
 
 
-@pytest.mark.parametrize("particles", [1, 2, 10, 100])
+@pytest.mark.parametrize("particles", [1, 2, 10])
 def test_expectations_obey_the_bounds_datum_by_datum(double: None, particles: int) -> None:
     model = LinearGaussian(2, 3, spread=1.5, shift=0.3)
     torch.manual_seed(0)
-    (lower, upper, reverse), log_p = replicates(model, 20_000, particles)
-    error = 4 / math.sqrt(20_000)
+    (lower, upper, reverse), log_p = replicates(model, 10_000, particles)
+    error = 4 / math.sqrt(10_000)
     assert lower.mean() < log_p + error * lower.std() and upper.mean() > log_p - error * upper.std()
     assert reverse.mean() > log_p - error * reverse.std()
-    assert lower.mean() + error * lower.std() < log_p < upper.mean() - error * upper.std() or particles == 100
+    assert lower.mean() + error * lower.std() < log_p < upper.mean() - error * upper.std()
     if particles == 1:
         torch.testing.assert_close(upper, reverse)
     else:
@@ -202,16 +202,16 @@ def planar() -> Any:
 
 
 def annealed(program: Any, *given: Tensor, **options: Any) -> pv.Sandwich:
-    few = {"num_particles": 4, "num_steps": 20, "seed": 0, "annealing": pv.Annealing(num_leapfrog=3)}
+    few = {"num_particles": 4, "num_steps": 20, "seed": 0, "annealing": pv.Annealing(num_leapfrog=2)}
     return pv.sandwich(program, *given, **few | options)
 
 
 def test_annealing_closes_the_gap_of_a_bad_guide(double: None) -> None:
     model = LinearGaussian(3, 5, spread=0.3)
-    gaps = [annealed(model.program, num_data=200, num_steps=steps) for steps in (4, 16, 64)]
+    gaps = [annealed(model.program, num_data=200, num_steps=steps) for steps in (4, 32)]
     assert importance(model.program, num_data=200, num_particles=256, seed=0).gap_mean > 2
-    assert gaps[0].gap_mean > 1.5 * gaps[1].gap_mean > 3 * gaps[2].gap_mean > 0
-    assert gaps[2].gap_mean < 0.5
+    assert gaps[0].gap_mean > 2 * gaps[1].gap_mean > 0
+    assert gaps[1].gap_mean < 1
     for found in gaps:
         log_p = model.log_prob(found.x)
         for slack in (log_p - found.lower, found.upper - log_p, found.upper_reverse - log_p):
@@ -330,8 +330,8 @@ def test_the_summary() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_data": 0}, "num_data must be at least 1; got 0"),
-        ({"num_particles": 0}, "num_particles must be at least 1; got 0"),
+        ({"num_data": 0}, "num_data must be positive; got 0"),
+        ({"num_particles": 0}, "num_particles must be positive; got 0"),
         ({"method": "exact"}, "method must be 'importance' or 'annealed'; got 'exact'"),
         ({"num_steps": 3}, "num_steps and annealing are for method='annealed'"),
     ],
