@@ -16,24 +16,26 @@ from pyrovae import (
     rows,
 )
 from pyrovae.autoregressive import Autoregressive
+from pyrovae.checks import (
+    Calibration,
+    Chains,
+    InferenceGaps,
+    PredictiveCheck,
+    calibration,
+    inference_gaps,
+    nuts,
+    predictive_check,
+)
 from pyrovae.conditional import Conditional, Product
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import (
     Annealing,
-    Calibration,
-    Chains,
     Comparison,
     Evidence,
     EvidenceWarning,
-    InferenceGaps,
-    PredictiveCheck,
     Sandwich,
-    calibration,
     compare,
-    inference_gaps,
     log_marginal,
-    nuts,
-    predictive_check,
     sandwich,
 )
 from pyrovae.latent import Activity, activity

@@ -12,7 +12,7 @@ import pyrovae
 
 ROOT = Path(pyrovae.__file__).parent
 PROGRAMS = ["autoregressive", "conditional", "families", "flows", "networks", "observations", "priors", "programs"]
-INFERENCE = ["evidence", "gradients", "objectives", "terms"]
+INFERENCE = ["checks", "evidence", "gradients", "objectives", "terms"]
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -30,3 +30,10 @@ def test_a_column_does_not_import_the_other(part: str, others: list[str]) -> Non
     files = [ROOT / f"{part}.py"] if (ROOT / f"{part}.py").exists() else list((ROOT / part).rglob("*.py"))
     names = {name.split(".")[1] for file in files for name in imported(file) if name.startswith("pyrovae.")}
     assert files and not names & set(others)
+
+
+def test_checks_stand_on_evidence() -> None:
+    """Evidence knows nothing of the checks, which use it."""
+    names = {name.split(".")[1] for file in (ROOT / "evidence").rglob("*.py") for name in imported(file)
+             if name.startswith("pyrovae.")}  # fmt: skip
+    assert "checks" not in names

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 import pyrovae as pv
-from pyrovae.evidence.chains import STATIONS
+from pyrovae.evidence.annealing.chains import STATIONS
 
 HIDDEN = {"small MLP": (400,), "wide MLP": (1000, 1000)}  # ReLU; the encoder's widths, reversed the decoder's
 CHANNELS, DENSE = (16, 32), 128  # of the conv network: two stages of stride 2, SiLU

@@ -27,7 +27,7 @@ from pyrovae.data import load, names
 from pyrovae.data.own import READERS
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import log_marginal
-from pyrovae.evidence.schedules import Schedule
+from pyrovae.evidence.annealing.schedules import Schedule
 from pyrovae.imports import TRUSTED, find
 from pyrovae.nearest import nearest
 from pyrovae.objectives import Objective

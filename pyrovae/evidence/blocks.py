@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyrovae import trees
 from pyrovae.compiled import Fast
 from pyrovae.compiled.choice import Flops, chosen, pays
-from pyrovae.evidence.expectations import Expectation
 from pyrovae.evidence.result import Draws
+from pyrovae.evidence.weights.expectations import Expectation
 from pyrovae.terms import Terms
 from pyrovae.trees import Tree
 from pyrovae.validation import validating

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded, sizes
-from pyrovae.evidence.draws import NOTHING, Kept, Wanted
-from pyrovae.evidence.streaming import Accumulator
+from pyrovae.evidence.weights.draws import NOTHING, Kept, Wanted
+from pyrovae.evidence.weights.streaming import Accumulator
 from pyrovae.placed import placed
 from pyrovae.precision import float64_device
 from pyrovae.trees import Tree

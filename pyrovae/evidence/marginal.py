@@ -13,20 +13,20 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.annealing.chains import Annealing
+from pyrovae.evidence.annealing.latents import is_point
 from pyrovae.evidence.blocks import Block, Data, Setting
-from pyrovae.evidence.chains import Annealing
 from pyrovae.evidence.checkpoint import Checkpoint, joined
-from pyrovae.evidence.draws import Wanted
-from pyrovae.evidence.draws import joined as joined_draws
 from pyrovae.evidence.exact import exact_block
-from pyrovae.evidence.expectations import Function
-from pyrovae.evidence.expectations import joined as joined_expectations
-from pyrovae.evidence.latents import is_point
 from pyrovae.evidence.options import Options, asked
 from pyrovae.evidence.plan import Plan
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.running import Passes
 from pyrovae.evidence.tolerance import to_tolerance
+from pyrovae.evidence.weights.draws import Wanted
+from pyrovae.evidence.weights.draws import joined as joined_draws
+from pyrovae.evidence.weights.expectations import Function
+from pyrovae.evidence.weights.expectations import joined as joined_expectations
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.randomness import seeded

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.annealed import Annealed
+from pyrovae.evidence.annealing.annealed import Annealed
+from pyrovae.evidence.annealing.chains import Annealing
 from pyrovae.evidence.blocks import Estimator, Setting
-from pyrovae.evidence.chains import Annealing
 from pyrovae.evidence.checkpoint import digest_of_data, digest_of_program
-from pyrovae.evidence.draws import NOTHING, Wanted
 from pyrovae.evidence.importance import Importance
 from pyrovae.evidence.tolerance import Request, pilot_of
+from pyrovae.evidence.weights.draws import NOTHING, Wanted
 
 METHODS = ("importance", "annealed", "exact")
 NUM_PARTICLES = {"importance": 5000, "annealed": 16, "exact": 0, "mixed": 50_000}

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.expectations import Expectation
-from pyrovae.evidence.pareto import threshold
 from pyrovae.evidence.plan import Plan
+from pyrovae.evidence.weights.expectations import Expectation
+from pyrovae.evidence.weights.pareto import threshold
 
 # k-hat and the standard error come from the same draws: where many data are flagged, the others are not safe either.
 FEW = 64  # chains, below which k-hat says nothing

@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.annealed import Annealed
+from pyrovae.evidence.annealing.annealed import Annealed
+from pyrovae.evidence.annealing.chains import Annealing
 from pyrovae.evidence.blocks import Data, Setting
-from pyrovae.evidence.chains import Annealing
 from pyrovae.evidence.importance import Importance
 from pyrovae.evidence.marginal import check_density
 from pyrovae.evidence.options import asked

@@ -17,18 +17,18 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.annealed import Annealed, passes
+from pyrovae.evidence.annealing.annealed import Annealed, passes
+from pyrovae.evidence.annealing.chains import Annealing, forwards
 from pyrovae.evidence.blocks import Block, Estimator, Setting, padded
-from pyrovae.evidence.chains import Annealing, forwards
 from pyrovae.evidence.checkpoint import joined
-from pyrovae.evidence.draws import Wanted, taken
-from pyrovae.evidence.draws import joined as joined_draws
-from pyrovae.evidence.expectations import Expectation
-from pyrovae.evidence.expectations import joined as joined_expectations
 from pyrovae.evidence.importance import Importance
 from pyrovae.evidence.plan import Choice, Plan
 from pyrovae.evidence.result import SPREAD
 from pyrovae.evidence.running import Passes
+from pyrovae.evidence.weights.draws import Wanted, taken
+from pyrovae.evidence.weights.draws import joined as joined_draws
+from pyrovae.evidence.weights.expectations import Expectation
+from pyrovae.evidence.weights.expectations import joined as joined_expectations
 from pyrovae.parameters import forget
 from pyrovae.trees import Tree
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from scipy.stats import binom
 from torch import Tensor
 
+from pyrovae.checks import Calibration, uniformity
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Calibration, uniformity
 from pyrovae.report.canvas import WIDTH, Figure, few_ticks, panels, style
 from pyrovae.report.theme import colours
 

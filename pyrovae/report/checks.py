@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from pyrovae.evidence import PredictiveCheck
+from pyrovae.checks import PredictiveCheck
 from pyrovae.report.canvas import WIDTH, Figure, few_ticks, panels, style
 from pyrovae.report.theme import colours
 

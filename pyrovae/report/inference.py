@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pyrovae.checks import Chains, InferenceGaps
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Chains, InferenceGaps
 from pyrovae.report.canvas import WIDTH, Figure, few_ticks, legend, panels, style
 from pyrovae.report.theme import colours
 

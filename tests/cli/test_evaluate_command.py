@@ -103,7 +103,7 @@ BLOCKS = ("--method", "annealed", "--num_particles", 16, "--num_steps", 2, "--de
 def test_what_was_stopped_goes_on_to_the_same_bits(
     pyrovae: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...]
 ) -> None:
-    from pyrovae.evidence.annealed import Annealed
+    from pyrovae.evidence.annealing.annealed import Annealed
 
     whole, run = trained.parent / f"whole-{len(words)}", copied(trained)
     whole.mkdir()

@@ -22,7 +22,8 @@ from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.compiled.backends import interpreted
-from pyrovae.evidence import annealed, blocks, chains, checkpoint, importance
+from pyrovae.evidence import blocks, checkpoint, importance
+from pyrovae.evidence.annealing import annealed, chains
 from pyrovae.evidence.result import Evidence
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyrovae.EvidenceWarning")
@@ -218,7 +219,8 @@ import os, signal, sys, torch
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import pyrovae as pv
 from exact import LinearGaussian
-from pyrovae.evidence import annealed, blocks, chains, checkpoint
+from pyrovae.evidence.annealing import annealed, chains
+from pyrovae.evidence import blocks, checkpoint
 blocks.MOST_ROWS["cpu"], annealed.TOGETHER, chains.STATIONS, checkpoint.EVERY = 8, 2, 3, -1.0
 replace, written = os.replace, []
 

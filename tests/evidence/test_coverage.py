@@ -18,7 +18,7 @@ from exact import LinearGaussian, program
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.evidence.pareto import threshold
+from pyrovae.evidence.weights.pareto import threshold
 
 
 def _evidence(target: Any, x: Tensor, num_particles: int) -> pv.Evidence:

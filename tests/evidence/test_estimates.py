@@ -11,7 +11,7 @@ from exact import LinearGaussian
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.evidence.streaming import KEPT, Accumulator
+from pyrovae.evidence.weights.streaming import KEPT, Accumulator
 
 
 def accumulate(log_w: Tensor, chunk: int = 37) -> Accumulator:

@@ -15,7 +15,7 @@ from exact import LinearGaussian, assert_mean, program
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.evidence.annealed import Annealed
+from pyrovae.evidence.annealing.annealed import Annealed
 from pyrovae.evidence.blocks import Data, Setting
 from pyrovae.evidence.sandwich import bounds
 from pyrovae.placed import placed
@@ -250,7 +250,7 @@ def test_true_latents_stay_with_their_data_in_blocks(double: None, monkeypatch: 
     """With one step the reverse bound is log p(x, z) - log q(z | x) at the true latents."""
     model = LinearGaussian(2, 5, spread=1.5)
     whole = importance(model.program, num_data=25, num_particles=1, seed=3).upper
-    monkeypatch.setattr(import_module("pyrovae.evidence.annealed"), "most_rows", lambda *_: 50)
+    monkeypatch.setattr(import_module("pyrovae.evidence.annealing.annealed"), "most_rows", lambda *_: 50)
     found = annealed(model.program, num_data=25, num_particles=5, num_steps=1, seed=3)
     torch.testing.assert_close(found.upper_reverse, whole)
 

@@ -6,7 +6,7 @@ from exact import LinearGaussian
 
 import pyrovae as pv
 from pyrovae import report
-from pyrovae.evidence import Calibration, uniformity
+from pyrovae.checks import Calibration, uniformity
 
 
 def test_bars_and_curves_are_those_of_the_worst_dimensions() -> None:

@@ -6,7 +6,8 @@ import torch
 
 import pyrovae as pv
 from pyrovae import report
-from pyrovae.evidence import Chains, Evidence, InferenceGaps, PerDatum
+from pyrovae.checks import Chains, InferenceGaps, PerDatum
+from pyrovae.evidence import Evidence
 
 
 def per_datum(*values: float) -> PerDatum:

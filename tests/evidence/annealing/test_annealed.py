@@ -17,9 +17,10 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.compiled import CompileWarning
 from pyrovae.compiled.backends import interpreted
-from pyrovae.evidence import annealed, blocks, chains
-from pyrovae.evidence.chains import Annealing
-from pyrovae.evidence.schedules import Adaptive, Linear, Sigmoid
+from pyrovae.evidence import blocks
+from pyrovae.evidence.annealing import annealed, chains
+from pyrovae.evidence.annealing.chains import Annealing
+from pyrovae.evidence.annealing.schedules import Adaptive, Linear, Sigmoid
 
 SCHEDULES = [Linear(), Sigmoid(), Adaptive()]
 pytestmark = pytest.mark.filterwarnings("ignore::pyrovae.EvidenceWarning")

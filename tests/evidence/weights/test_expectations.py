@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import pyrovae as pv
 from pyrovae.compiled import CompileWarning
 from pyrovae.compiled.backends import interpreted
-from pyrovae.evidence.expectations import Expectation, Weighted
+from pyrovae.evidence.weights.expectations import Expectation, Weighted
 
 FUNCTIONS = {"z": lambda latents: latents["z"], "norm": lambda latents: latents["z"].square().sum(-1)}
 

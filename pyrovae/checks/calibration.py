@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from pyrovae import trees
+from pyrovae.checks import uniformity
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import uniformity
 from pyrovae.evidence.blocks import Data, Setting, most_rows
 from pyrovae.evidence.simulated import Simulated, simulate
 from pyrovae.lines import aligned

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import pareto
+from pyrovae.evidence.weights import pareto
 
 OLD_ARVIZ = arviz.__version__.startswith("0.")
 WEIGHTS = {

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pyrovae.evidence import uniformity
+from pyrovae.checks import uniformity
 
 
 @pytest.mark.parametrize(("num_data", "num_draws"), [(200, 99), (50, 19), (30, 200), (2, 1)])

@@ -8,8 +8,8 @@ from scipy import stats
 from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import pareto, streaming
-from pyrovae.evidence.streaming import Accumulator, Reservoir, _choose
+from pyrovae.evidence.weights import pareto, streaming
+from pyrovae.evidence.weights.streaming import Accumulator, Reservoir, _choose
 
 RESULTS = ("log_mean", "standard_error", "ess", "pareto_k", "max_log_w")
 

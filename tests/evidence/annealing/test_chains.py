@@ -16,10 +16,19 @@ from scipy import stats
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.evidence import chains
-from pyrovae.evidence.chains import Annealing, Evaluate, Frozen, backwards, forwards, frozen_by, pilot, transition
-from pyrovae.evidence.latents import Joint, Point
-from pyrovae.evidence.schedules import Adaptive, Linear, Schedule, Sigmoid
+from pyrovae.evidence.annealing import chains
+from pyrovae.evidence.annealing.chains import (
+    Annealing,
+    Evaluate,
+    Frozen,
+    backwards,
+    forwards,
+    frozen_by,
+    pilot,
+    transition,
+)
+from pyrovae.evidence.annealing.latents import Joint, Point
+from pyrovae.evidence.annealing.schedules import Adaptive, Linear, Schedule, Sigmoid
 
 SCHEDULES = [Linear(), Sigmoid(), Adaptive()]
 Density = Callable[[Tensor], Tensor]

@@ -11,11 +11,20 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.annealing.chains import (
+    STATIONS,
+    Annealing,
+    Evaluate,
+    Frozen,
+    backwards,
+    forwards,
+    frozen_by,
+    pilot,
+)
+from pyrovae.evidence.annealing.latents import Joint, Point, from_prior
 from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded, sizes
-from pyrovae.evidence.chains import STATIONS, Annealing, Evaluate, Frozen, backwards, forwards, frozen_by, pilot
-from pyrovae.evidence.draws import NOTHING, Kept, Wanted
-from pyrovae.evidence.latents import Joint, Point, from_prior
-from pyrovae.evidence.streaming import Accumulator
+from pyrovae.evidence.weights.draws import NOTHING, Kept, Wanted
+from pyrovae.evidence.weights.streaming import Accumulator
 from pyrovae.parameters import forget
 from pyrovae.precision import float64_device
 from pyrovae.trees import Tree

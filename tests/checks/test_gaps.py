@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 import pyrovae as pv
-from pyrovae.evidence import InferenceGaps, PerDatum
+from pyrovae.checks import InferenceGaps, PerDatum
 
 QUICK: dict[str, Any] = {"seed": 0, "progress": False}
 

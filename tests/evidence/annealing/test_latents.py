@@ -14,8 +14,8 @@ from exact import program
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.evidence import chains
-from pyrovae.evidence.latents import Joint
+from pyrovae.evidence.annealing import chains
+from pyrovae.evidence.annealing.latents import Joint
 from pyrovae.terms import repeated_log_terms, terms_for
 
 

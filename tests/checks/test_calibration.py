@@ -13,7 +13,7 @@ from exact import LinearGaussian, program
 from torch import Tensor, nn
 
 import pyrovae as pv
-from pyrovae.evidence.calibration import LOG_JOINT
+from pyrovae.checks.calibration import LOG_JOINT
 
 
 def test_an_exact_guide_passes() -> None:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.distributions import biject_to
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
+from pyrovae.checks.local import Local, is_own, tiled
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.local import Local, is_own, tiled
 
 HIDDEN = 16
 COUPLINGS = 4

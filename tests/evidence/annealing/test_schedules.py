@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.evidence.schedules import Adaptive, Linear, Pilot, Schedule, Sigmoid, interpolated
+from pyrovae.evidence.annealing.schedules import Adaptive, Linear, Pilot, Schedule, Sigmoid, interpolated
 
 
 def met(speed: Tensor) -> Pilot:

@@ -11,10 +11,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyrovae import trees
-from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.local import Local
-from pyrovae.evidence.local_flow import LocalFlow
-from pyrovae.evidence.refinement import (
+from pyrovae.checks.local import Local
+from pyrovae.checks.local_flow import LocalFlow
+from pyrovae.checks.refinement import (
     Block,
     Weights,
     check_refinable,
@@ -25,8 +24,9 @@ from pyrovae.evidence.refinement import (
     put,
     refine,
 )
+from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.result import Evidence
-from pyrovae.evidence.streaming import Accumulator
+from pyrovae.evidence.weights.streaming import Accumulator
 from pyrovae.lines import aligned
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul

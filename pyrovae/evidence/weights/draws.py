@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.evidence.blocks import Block
-from pyrovae.evidence.expectations import Function, Weighted, evaluated
 from pyrovae.evidence.result import Draws
-from pyrovae.evidence.streaming import Reservoir, blank
+from pyrovae.evidence.weights.expectations import Function, Weighted, evaluated
+from pyrovae.evidence.weights.streaming import Reservoir, blank
 from pyrovae.sampling import observed_values
 from pyrovae.terms import LogTerms, Site, log_terms
 from pyrovae.trees import Tree

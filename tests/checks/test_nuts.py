@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from torch import Tensor
 
 import pyrovae as pv
-from pyrovae.evidence import Chains
+from pyrovae.checks import Chains
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyrovae.EvidenceWarning")
 QUICK: dict[str, Any] = {"seed": 0, "progress": False, "num_chains": 2}

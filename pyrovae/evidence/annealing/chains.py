@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence.latents import Point
-from pyrovae.evidence.schedules import Adaptive, Pilot, Schedule, interpolated, sigmoid
+from pyrovae.evidence.annealing.latents import Point
+from pyrovae.evidence.annealing.schedules import Adaptive, Pilot, Schedule, interpolated, sigmoid
 
 STATIONS = 30  # temperatures of a pilot, a transition at each
 GAIN = 0.7  # of the log step size, per transition, by the acceptance missed

@@ -13,8 +13,8 @@ from torch.distributions.transforms import TanhTransform
 
 import pyrovae as pv
 from pyrovae.board import POSTERIORS, PRIORS
-from pyrovae.evidence.local import Local
-from pyrovae.evidence.local_flow import LocalFlow, _Flow
+from pyrovae.checks.local import Local
+from pyrovae.checks.local_flow import LocalFlow, _Flow
 from pyrovae.pathwise import PathwiseNormalMixture
 from pyrovae.terms import log_terms, repeated_log_terms
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import pareto
+from pyrovae.evidence.weights import pareto
 from pyrovae.precision import float64
 
 TOGETHER = 2**15  # log-weights

@@ -1,0 +1,1 @@
+"""What is computed from weighted points: moments, tails, draws and expectations."""
