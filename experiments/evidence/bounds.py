@@ -92,8 +92,8 @@ def main() -> None:
     for name, number, ev in [(label, number, ev) for label, runs in found.items() for number, ev, _ in runs]:
         if ev is not best:
             pair = pv.compare(best, ev)
-            figures = (pair.mean, pair.standard_error, pair.monte_carlo_error)
-            against.append([f"{name.split(',')[0]}, {number:,}", *(f"{float(each):+.3f}" for each in figures)])
+            errors = (f"{float(each):.3f}" for each in (pair.standard_error, pair.monte_carlo_error))
+            against.append([f"{name.split(',')[0]}, {number:,}", f"{float(pair.mean):+.3f}", *errors])
     both = [str(pv.sandwich(program, num_data=TEST, method=method, num_particles=number, seed=SEED,
                             **({"num_steps": steps} if steps else {})))
             for method, number, steps in SANDWICHES]  # fmt: skip
