@@ -83,11 +83,11 @@ def about(path: Path) -> dict[str, Any]:
 def test_a_stopped_run_goes_on_to_the_same_bits(
     small: LinearGaussian, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, compile: bool
 ) -> None:
-    """Stopped in every block in turn."""
+    """Stopped in every block in turn; by graphs, which take long to trace, in one of them."""
     x = small.data(6)
     options = METHODS[method] | {"compile": compile}
     whole = pv.log_marginal(small.program, x, **options)
-    for stop in range(3):
+    for stop in [1] if compile else range(3):
         path = tmp_path / f"{stop}.safetensors"
         with monkeypatch.context() as patch:
             stop_after(patch, method, stop)
