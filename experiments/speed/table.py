@@ -20,8 +20,8 @@ PyTorch by hand: float32 products by PyTorch's default; tuned: fused Adam, set_f
 NumPyro: an epoch is one jitted lax.scan (the conv network: one jitted step after another, which is faster there).
 pythae: its own DataLoader, progress bar and closed-form KL; fresh bits by the batch.
 Floor: the decoder's matrix products alone, on as many rows, by the faster of PyTorch's float32 libraries.
-Floor, annealed: log p(x | z) and its gradient in z, as often as pyrovae takes them, by hand with that library;
-compiled: by torch.compile. Of these, {pilot} are pyrovae's pilot; by hand there is none, the step size being known.
+Floor, annealed: log p(x | z) and its gradient in z, as often as pyrovae takes them, with that library; compiled: by
+torch.compile. Of these, {pilot} a chain are pyrovae's pilot; by hand there is none, the step size being known.
 """.format(**TOLERANCE, pilot=gradients(1))
 
 

@@ -49,10 +49,7 @@ def anneal(work, weights):
 
 def evaluated(decoder, x, loc, scale, z):
     """The state at z."""
-    z = z.requires_grad_()
-    log_p = log_px_z(decoder, z, x) - 0.5 * z.square().sum(-1, keepdim=True)
-    (slope_p,) = torch.autograd.grad(log_p.sum(), z)
-    z, log_p = z.detach(), log_p.detach()
+    log_p, slope_p = with_gradient(lambda z: log_px_z(decoder, z, x) - 0.5 * z.square().sum(-1, keepdim=True), z)
     noise = (z - loc) / scale
     return State(z, -(0.5 * noise.square() + scale.log()).sum(-1, keepdim=True), log_p, -noise / scale, slope_p)
 
@@ -60,6 +57,14 @@ def evaluated(decoder, x, loc, scale, z):
 def log_px_z(decoder, z, x):
     """log p(x | z), (rows, 1)."""
     return -binary_cross_entropy_with_logits(decoder(z), x, reduction="none").sum(-1, keepdim=True)
+
+
+def with_gradient(log_density, z):
+    """A log-density at z and its gradient."""
+    z = z.detach().requires_grad_()
+    log_p = log_density(z)
+    (slope,) = torch.autograd.grad(log_p.sum(), z)
+    return log_p.detach(), slope
 
 
 def transition(evaluate, state, t, stride):
@@ -84,8 +89,11 @@ def floor(work, weights, *, compile=False):
         log_p = log_px_z(decoder, z, x)
         return log_p.sum(), log_p
 
-    gradient = torch.func.grad(total, has_aux=True)
-    gradient = torch.compile(gradient) if compile else gradient
+    def eager(z, x):
+        return with_gradient(partial(log_px_z, decoder, x=x), z)
+
+    # torch.compile does not take autograd.grad, and without it torch.func.grad is far slower
+    evaluate = torch.compile(torch.func.grad(total, has_aux=True)) if compile else eager
 
     def run(x, chains, num_steps):
         with matmul("medium"):
@@ -93,7 +101,7 @@ def floor(work, weights, *, compile=False):
                 rows = block.repeat(chains, 1)
                 z = torch.randn(len(rows), work.latent)
                 for _ in range(gradients(num_steps)):
-                    gradient(z, rows)
+                    evaluate(z, rows)
         return Evaluated(None)
 
     return run

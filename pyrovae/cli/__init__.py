@@ -1,4 +1,4 @@
-"""The command line: ``pyrovae demo | train | evaluate | sample | reconstruct | report | compare | data | board``."""
+"""The command line: ``pyrovae demo | train | evaluate | sandwich | sample | reconstruct | report | ...``."""
 
 from __future__ import annotations
 

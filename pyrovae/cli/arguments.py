@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pyrovae import __version__
-from pyrovae.cli import commands
+from pyrovae.cli import commands, records
 from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.options import METHODS
 from pyrovae.nearest import nearest
 
 TRAIN = """\
@@ -26,10 +27,25 @@ its import path, with its arguments under init_args. Only pyrovae, torch.nn and 
 --trust names a package; data.name may then be a function of that package, which returns a pyrovae.data.Data."""
 
 EVALUATE = """\
-Estimates log p(x) of every datum by importance sampling, prints the table and writes it into the run's directory:
+Estimates log p(x) of every datum, prints the table and writes it into the run's directory, by each method into files of
+its own. Importance sampling is quick; where its k-hat is too high, annealing tells more. A tolerance, in nats, decides
+datum by datum. Options of another method than that of the config's section evaluate start from their defaults:
 
   pyrovae evaluate runs/vae
-  pyrovae evaluate runs/vae --split validation --num_particles 500"""
+  pyrovae evaluate runs/vae --split validation --num_particles 500
+  pyrovae evaluate runs/vae --method annealed --num_steps 300 --num_particles 16
+  pyrovae evaluate runs/vae --tolerance 0.1
+
+What is done is kept in the run's directory, in a file that ends in .unfinished: where it was stopped, the same command
+goes on."""
+
+SANDWICH = """\
+Draws data from the trained program, so that draws from their posteriors are known, and bounds their log p(x) from both
+sides (bidirectional Monte Carlo). The gap is what evaluate, by the same method, misses at most, on such data:
+
+  pyrovae sandwich runs/vae
+  pyrovae sandwich runs/vae --num_data 50 --num_steps 1000 --num_particles 16
+  pyrovae sandwich runs/vae --method importance --num_particles 5000"""
 
 SAMPLE = """\
 Writes the draws, and a figure of them beside, into the run's directory or to --output: images as arrays (.npz, with
@@ -56,7 +72,13 @@ Paired differences in log p(x), datum by datum, each run's minus the first's, wi
 been evaluated on the same data, row by row; standardised or not, what is compared is in the data's own units:
 
   pyrovae evaluate runs/vae && pyrovae evaluate runs/vamp
-  pyrovae compare runs/vae runs/vamp --output vae-vamp.png"""
+  pyrovae compare runs/vae runs/vamp --output vae-vamp.png
+  pyrovae compare runs/vae runs/vamp --method annealed
+
+One run alone is compared with itself, by the methods by which it was evaluated:
+
+  pyrovae evaluate runs/vae && pyrovae evaluate runs/vae --method annealed
+  pyrovae compare runs/vae"""
 
 DATA = """\
   pyrovae data             all data sets, where they are, and how to get those that are not there
@@ -118,10 +140,11 @@ def _parser() -> _Parser:
     demo = command(commands.demo, "train and evaluate a small VAE on scikit-learn's digits")
     train = command(commands.train, "train what a config describes", TRAIN)
     evaluate = command(commands.evaluate, "estimate the log-likelihood of a trained run", EVALUATE)
+    sandwich = command(commands.sandwich, "bound the log-likelihood of simulated data from both sides", SANDWICH)
     sample = command(commands.sample, "draw from a trained run", SAMPLE)
     reconstruct = command(commands.reconstruct, "set data beside what a trained run makes of them", RECONSTRUCT)
     report = command(commands.report, "write a run's report.html", REPORT)
-    compare = command(commands.compare, "compare the log-likelihoods of runs, datum by datum", COMPARE)
+    compare = command(commands.compare, "compare the log-likelihoods of runs, or methods, datum by datum", COMPARE)
     data = command(commands.data, "list the data sets, and where they are", DATA)
     command(commands.board, "list every prior, likelihood, posterior and network, with equation and source")
 
@@ -130,27 +153,35 @@ def _parser() -> _Parser:
         each.add_argument("--directory", help="of the run; by default the first of runs/NAME, runs/NAME-2, ...")
     train.add_argument("--print_config", action="store_true", help="print the config with every default, and stop")
 
-    for each in (evaluate, sample, reconstruct, report):
+    for each in (evaluate, sandwich, sample, reconstruct, report):
         each.add_argument("run", metavar="RUN", help="the directory of a run")
         each.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     for each in (evaluate, report, compare):
         each.add_argument("--split", choices=("test", "validation"), default="test")
-    for each in (evaluate, sample):
+    for each in (evaluate, sandwich, sample):
         each.add_argument("--seed", type=int, help="by default the config's")
     for each in (sample, reconstruct, report):
         each.add_argument("--output", metavar="FILE", help="by default a file in the run's directory")
-    for each in (train, evaluate, sample, reconstruct, report):
+    for each in (train, evaluate, sandwich, sample, reconstruct, report):
         each.add_argument(
             "--trust", nargs="+", action="extend", default=[], metavar="PACKAGE",
             help="import and run code of this package too, from the working directory if it is there",
         )  # fmt: skip
 
-    evaluate.add_argument("--num_particles", type=int, help="particles per datum; by default the config's")
+    evaluate.add_argument("--method", choices=METHODS, help="by default the config's")
+    evaluate.add_argument("--tolerance", type=float, metavar="NATS", help="of each datum's error, in place of a method")
+    sandwich.add_argument("--num_data", type=int, default=100, help="how many to simulate, by default 100")
+    sandwich.add_argument("--method", choices=("annealed", "importance"), help="by default annealed")
+    for each in (evaluate, sandwich):
+        each.add_argument("--num_particles", type=int, help="particles, or chains, per datum")
+        each.add_argument("--num_steps", type=int, help="temperatures of each chain")
     sample.add_argument("-n", "--num_samples", type=int, default=64, help="how many draws, by default 64")
     sample.add_argument("--given", nargs="+", default=[], metavar="LABEL", help="of a conditional run, taken in turn")
     reconstruct.add_argument("--split", choices=("train", "validation", "test"), default="test")
     reconstruct.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="numbers from 0, or ranges 20:40")
     compare.add_argument("runs", metavar="RUN", nargs="+", help="directories of runs; the first is the reference")
+    compare.add_argument("--method", choices=records.METHODS,
+                         help="by default the first of these by which all were evaluated")  # fmt: skip
     compare.add_argument("--output", metavar="FILE", help="draw the differences too, into this .png")
     data.add_argument("dataset", metavar="NAME", nargs="?", help="show this one in full, and verify its checksums")
     for one in made.choices.values():

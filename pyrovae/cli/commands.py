@@ -33,9 +33,18 @@ def train(words: Namespace) -> None:
 def evaluate(words: Namespace) -> None:
     from pyrovae.cli.evaluate import evaluate
 
-    evaluate(_stored(words), **_options(words, "split", "device", "num_particles", "seed"))
+    options = ("method", "num_particles", "num_steps", "tolerance", "seed")
+    evaluate(_stored(words), **_options(words, "split", "device", *options))
     split = "" if words.split == "test" else f" --split {words.split}"
     say(f"next: pyrovae report {words.run}{split}{_trusting(words)}")
+
+
+def sandwich(words: Namespace) -> None:
+    from pyrovae.cli.sandwich import sandwich
+
+    options = ("num_data", "method", "num_particles", "num_steps", "seed")
+    sandwich(_stored(words), **_options(words, "device", *options))
+    say(f"next: pyrovae report {words.run}{_trusting(words)}")
 
 
 def sample(words: Namespace) -> None:
@@ -59,7 +68,7 @@ def report(words: Namespace) -> None:
 def compare(words: Namespace) -> None:
     from pyrovae.cli.compare import compare
 
-    compare(words.runs, **_options(words, "split", "output"))
+    compare(words.runs, **_options(words, "split", "method", "output"))
 
 
 def data(words: Namespace) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
@@ -27,6 +27,7 @@ from pyrovae.data import load, names
 from pyrovae.data.own import READERS
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import log_marginal
+from pyrovae.evidence.schedules import Schedule
 from pyrovae.imports import TRUSTED, find
 from pyrovae.nearest import nearest
 from pyrovae.objectives import Objective
@@ -36,7 +37,9 @@ from pyrovae.training import fit
 # Which arguments of the three functions are no keys of a config.
 NOT_DATA: set[str | int] = {"root", "download"}
 NOT_FIT: set[str | int] = {"program", "data", "validation", "callbacks", "directory", "seed", "draw", "progress"}
-NOT_EVALUATE: set[str | int] = {"program", "x", "given", "num_draws", "log_jacobian", "progress"}
+NOT_EVALUATE: set[str | int] = {
+    "program", "x", "given", "num_draws", "expectations", "log_jacobian", "checkpoint", "progress"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,11 @@ def trusting(packages: Sequence[str]) -> Iterator[None]:
     It keeps such settings for the whole process, so ``packages`` are struck off again.
     """
     try:
-        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*TRUSTED, *packages])
+        set_parsing_settings(
+            import_path_denylist=["*"],
+            import_path_allowlist=[*TRUSTED, *packages],
+            subclasses_enabled=list(get_args(Schedule)),  # else a dataclass would be written without its class
+        )
     except ValueError as error:
         raise PyrovaeError(f"--trust {' '.join(packages)}: {error}") from error
     try:

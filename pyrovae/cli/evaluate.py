@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pyrovae.cli import records
@@ -10,30 +13,64 @@ from pyrovae.cli.directory import write_figure
 from pyrovae.cli.stored import Stored
 from pyrovae.cli.words import say
 from pyrovae.evidence import Evidence
+from pyrovae.evidence.checkpoint import Done, done
 from pyrovae.training.run import environment
 
 
-def evaluate(run: Stored, *, split: str = "test", device: str = "auto", **options: Any) -> Evidence:
+def evaluate(run: Stored, *, split: str = "test", device: str = "auto", **asked: Any) -> Evidence:
     """Estimate log p(x) of every datum of a split, print the table, and write it beside the run.
+
+    What is done is kept in the run's directory until all is: the same command goes on where it was stopped.
 
     Args:
         run: the run.
         split: "test" or "validation".
         device: "auto", "cpu", "cuda" or "mps".
-        options: those of ``pyrovae.log_marginal`` that differ from the config's.
+        asked: options of ``pyrovae.log_marginal`` that differ from the config's, see ``Experiment.evaluation``.
     """
     from pyrovae import report  # matplotlib takes half a second to import
 
     data, program = run.data, run.program(device)
-    start = time.perf_counter()
-    evidence = run.experiment.evaluate(program, getattr(data, split), **options)
-    seconds = time.perf_counter() - start
+    options = run.experiment.evaluation(**asked)
+    place = run.path / records.stem(records.method_of(options), split)
+    unfinished = place.with_suffix(".unfinished")
+    before, start = _found(unfinished), time.perf_counter()
+    with _interruption_told(unfinished):
+        evidence = run.experiment.evaluate(program, getattr(data, split), checkpoint=unfinished, **options)
+    seconds = before.seconds + time.perf_counter() - start
     about = {
         "split": split, "seconds": seconds, "data": data.describe(), "data_sha256": run.experiment.digest(split),
         "environment": environment(),
     }  # fmt: skip
     records.write(run.path, evidence, about)
-    write_figure(run.path / f"{records.stem(split)}.png", report.evidence(evidence))
+    write_figure(place.with_suffix(".png"), report.evidence(evidence))
+    unfinished.unlink(missing_ok=True)
     say(f"log p(x) of the {evidence.num_data:,} {split} data of {data.name}, in {seconds:.1f} s")
     say(evidence.summary())
     return evidence
+
+
+def _found(unfinished: Path) -> Done:
+    """What an evaluation that was stopped has done; a file in which nothing is done is taken away."""
+    found = done(unfinished)
+    if found.data:
+        say(f"found {unfinished}, an evaluation that was stopped; done: {_told(found)}")
+    else:
+        unfinished.unlink(missing_ok=True)
+    return found
+
+
+def _told(found: Done) -> str:
+    return ", ".join(f"{name} of {number:,} data" for name, number in found.data.items())
+
+
+@contextmanager
+def _interruption_told(unfinished: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if found := done(unfinished).data:
+            say(f"interrupted; done: {_told(Done(found, 0.0))}; the same command goes on from there")
+        else:
+            unfinished.unlink(missing_ok=True)
+        raise

@@ -12,13 +12,17 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 
+from pyrovae import trees
 from pyrovae.cli import config as configs
+from pyrovae.cli import records
 from pyrovae.data import Data, Split, load
 from pyrovae.data.observed import observed_digest
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Evidence, log_marginal
+from pyrovae.evidence import Evidence, Sandwich, log_marginal, sandwich
 from pyrovae.training import Run, fit
 from pyrovae.training.trainer import Callback
+
+OF_METHOD = ("method", "tolerance", "num_particles", "num_steps", "annealing")
 
 
 class Experiment:
@@ -83,11 +87,26 @@ class Experiment:
         }
         return fit(program, data, directory=directory, callbacks=callbacks, seed=self.config.seed, **options)
 
-    def evaluate(self, program: Any, split: Split, **options: Any) -> Evidence:
-        """``pyrovae.log_marginal`` with the config's options, and ``options`` over them."""
-        units = {"log_jacobian": self.data().log_jacobian_of(split.x)}
-        given = {"seed": self.config.seed, **units, **_known(vars(self.config.evaluate)), **_known(options)}
-        return log_marginal(program, split.x, *split.given, **given)
+    def evaluation(self, **asked: Any) -> dict[str, Any]:
+        """The options of ``pyrovae.log_marginal`` that the config gives, and ``asked`` over them.
+
+        Numbers that the config gives for one method are none for another that is asked for.
+        """
+        own, asked = _known(vars(self._parts.evaluate)), _known(asked)
+        if {"method", "tolerance"} & asked.keys() and records.method_of(asked) != records.method_of(own):
+            own = {name: value for name, value in own.items() if name not in OF_METHOD}
+        return {"seed": self.config.seed, **own, **asked}
+
+    def evaluate(self, program: Any, split: Split, *, checkpoint: Path, **options: Any) -> Evidence:
+        """``pyrovae.log_marginal`` of a split, in the data's own units."""
+        jacobian = self.data().log_jacobian_of(split.x)
+        return log_marginal(program, split.x, *split.given, log_jacobian=jacobian, checkpoint=checkpoint, **options)
+
+    def sandwich(self, program: Any, **options: Any) -> Sandwich:
+        """``pyrovae.sandwich``, given what test data are given, which are taken in turn."""
+        test, rows = self.data().test, torch.arange(options["num_data"]) % len(self.data().test.x)
+        given = [trees.rows(tree, rows) for tree in test.given]
+        return sandwich(program, *given, like=trees.rows(test.x, rows), **{"seed": self.config.seed, **options})
 
     @cached_property
     def _parts(self) -> Namespace:

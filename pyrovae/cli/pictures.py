@@ -41,12 +41,18 @@ def of_training(program: Any, data: Data, history: Sequence[Mapping[str, Any]], 
 
 
 def of_run(
-    program: Any, data: Data, history: Sequence[Mapping[str, Any]], seed: int, evidence: Evidence | None
+    program: Any,
+    data: Data,
+    history: Sequence[Mapping[str, Any]],
+    seed: int,
+    evidence: Mapping[str, Evidence],
+    best: str | None,
 ) -> list[Picture]:
-    """What ``pyrovae report`` shows."""
+    """What ``pyrovae report`` shows, ``evidence`` by method."""
     return [
         *_curve(history),
-        *(_likelihood(evidence) if evidence else ()),
+        *(_likelihood(evidence[best]) if best else ()),
+        *_by_method(evidence),
         *first_look(program, data, seed),
         *_latent_space(program, data, seed),
     ]
@@ -110,15 +116,29 @@ def first_look(program: Any, data: Data, seed: int) -> Iterator[Picture]:
 def _likelihood(evidence: Evidence) -> Iterator[Picture]:
     from pyrovae import report
 
+    exact = evidence.method == "exact"
+    judged = "" if exact else f", and by what each estimate is judged; none is trusted with {evidence.sign}"
     yield Picture(
-        "evidence", "Log-likelihood",
-        "log p(x) and Pareto k-hat of the data, and the threshold above which no estimate is trusted.",
+        "evidence", "Log-likelihood", f"How log p(x) is spread over the data{judged}.",
         lambda: report.evidence(evidence),
     )  # fmt: skip
-    yield Picture(
-        "weights", "Importance weights", "How far the estimates can be trusted: effective sample size and k-hat.",
-        lambda: report.weights(evidence),
-    )  # fmt: skip
+    if not exact:
+        yield Picture(
+            "weights", "Importance weights",
+            "How far the estimates can be trusted: effective sample size, and what they are judged by.",
+            lambda: report.weights(evidence),
+        )  # fmt: skip
+
+
+def _by_method(evidence: Mapping[str, Evidence]) -> Iterator[Picture]:
+    from pyrovae import report
+
+    if len(evidence) > 1:
+        yield Picture(
+            "methods", "Methods",
+            "log p(x) of each datum by one method less that by another: means with one and two standard errors.",
+            lambda: report.comparison(evidence),
+        )  # fmt: skip
 
 
 def _latent_space(program: Any, data: Data, seed: int) -> Iterator[Picture]:

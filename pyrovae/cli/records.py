@@ -1,4 +1,4 @@
-"""The evidence of a run on disk: its summary as JSON, and per datum as tensors."""
+"""The evidence of a run on disk: its summary as JSON, and per datum as tensors; by each method files of its own."""
 
 from __future__ import annotations
 
@@ -13,16 +13,43 @@ import safetensors.torch
 
 from pyrovae.cli.directory import write_json
 from pyrovae.errors import PyrovaeError
-from pyrovae.evidence import Evidence
+from pyrovae.evidence import Evidence, kept
 from pyrovae.saving import write_atomically
 
-PER_DATUM = ("log_prob", "standard_error", "ess", "pareto_k")
-ABOUT = ("num_particles", "num_dimensions", "seed", "log_jacobian")
+METHODS = ("importance", "annealed", "tolerance", "exact")  # where a tolerance was asked for, that stands for a method
+Record = dict[str, Any]
 
 
-def stem(split: str) -> str:
-    """The name of the files of a split."""
-    return "evidence" if split == "test" else f"evidence-{split}"
+def method(evidence: Evidence) -> str:
+    """By which of ``METHODS`` it is."""
+    return "tolerance" if evidence.plan is not None else evidence.method
+
+
+def method_of(options: Mapping[str, Any]) -> str:
+    """Which of ``METHODS`` these options of ``log_marginal`` ask for."""
+    return "tolerance" if "tolerance" in options else str(options.get("method", "importance"))
+
+
+def stem(method: str, split: str) -> str:
+    """The name of the files of a method and split."""
+    parts = ("evidence", *([] if method == "importance" else [method]), *([] if split == "test" else [split]))
+    return "-".join(parts)
+
+
+def there(path: Path, split: str) -> list[str]:
+    """The methods by which a split was evaluated."""
+    return [method for method in METHODS if (path / f"{stem(method, split)}.json").is_file()]
+
+
+def best(evidence: Mapping[str, Evidence]) -> str:
+    """The method to be believed first: with the smallest share of doubtful data; of equals the exact, or later, one."""
+    return min(evidence, key=lambda name: (evidence[name].share_unreliable, -METHODS.index(name)))
+
+
+def command(path: Path | str, method: str, split: str) -> str:
+    """What makes these files."""
+    how = {"importance": "", "tolerance": " --tolerance 0.1"}.get(method, f" --method {method}")
+    return f"pyrovae evaluate {path}{how}{'' if split == 'test' else f' --split {split}'}"
 
 
 def write(path: Path, evidence: Evidence, about: Mapping[str, Any]) -> None:
@@ -30,28 +57,28 @@ def write(path: Path, evidence: Evidence, about: Mapping[str, Any]) -> None:
 
     The JSON holds the digest of the tensors, so that a pair of which but one was written is not taken for whole.
     """
-    tensors = safetensors.torch.save({name: getattr(evidence, name).contiguous() for name in PER_DATUM})
+    name = stem(method(evidence), about["split"])
+    tensors = safetensors.torch.save({key: value.contiguous() for key, value in kept.tensors(evidence).items()})
     record = {**evidence.record(), **about, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
-    write_atomically(path / f"{stem(about['split'])}.safetensors", tensors)
-    write_json(path / f"{stem(about['split'])}.json", record)
+    write_atomically(path / f"{name}.safetensors", tensors)
+    write_json(path / f"{name}.json", record)
 
 
-def read(path: Path, split: str) -> tuple[Evidence, dict[str, Any]]:
+def read(path: Path, split: str, method: str = "importance") -> tuple[Evidence, Record]:
     """What ``write`` wrote of a split.
 
     Raises:
         PyrovaeError: there is none; a spoilt file; two files that do not belong together.
     """
-    file = path / f"{stem(split)}.json"
+    name = stem(method, split)
+    file = path / f"{name}.json"
     if not file.is_file():
-        option = "" if split == "test" else f" --split {split}"
-        raise PyrovaeError(f"{path} was not evaluated on its {split} data; first: pyrovae evaluate {path}{option}")
+        by = "" if method == "importance" else f" by {method}"
+        raise PyrovaeError(f"{path} was not evaluated{by} on its {split} data; first: {command(path, method, split)}")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        raw = (path / f"{stem(split)}.safetensors").read_bytes()
-        tensors = safetensors.torch.load(raw)
-        about: dict[str, Any] = {name: record[name] for name in ABOUT} | {name: tensors[name] for name in PER_DATUM}
-        evidence = Evidence(**about, is_bound=record["kind"] == "lower bound")
+        raw = (path / f"{name}.safetensors").read_bytes()
+        evidence = kept.restored(record, safetensors.torch.load(raw))
         _check(record, evidence, split, hashlib.sha256(raw).hexdigest())
         return evidence, record
     except KeyError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyrovae.cli import records
+from pyrovae.cli import records, sandwich
 from pyrovae.cli.pictures import of_run
 from pyrovae.cli.stored import Stored
 from pyrovae.cli.words import say
@@ -25,14 +25,19 @@ def report(run: Stored, *, split: str = "test", device: str = "auto", output: st
     """
     from pyrovae import report as pictures
 
-    evidence, record = _evidence(run.path, split)
-    shown = of_run(run.program(device), run.data, run.history, run.seed, evidence)
+    found = _evidence(run.path, split)
+    evidence = {name: each for name, (each, _) in found.items()}
+    best = records.best(evidence) if found else None
+    told = {name: {**record, **each.record()} for name, (each, record) in found.items()}
+    shown = of_run(run.program(device), run.data, run.history, run.seed, evidence, best)
     page = pictures.html(
         title=run.path.resolve().name,
         config=run.experiment.text,
         manifest=run.manifest,
         history=run.history,
-        evidence=record,
+        evidence=told.pop(best) if best else None,
+        others=list(told.values()),
+        sandwiches=sandwich.read(run.path),
         figures=[(picture.heading, picture.caption, picture.draw) for picture in shown],
     )
     path = run.path / "report.html" if output is None else Path(output)
@@ -41,9 +46,12 @@ def report(run: Stored, *, split: str = "test", device: str = "auto", output: st
     return path
 
 
-def _evidence(path: Path, split: str) -> tuple[Evidence | None, dict[str, Any] | None]:
-    try:
-        return records.read(path, split)
-    except PyrovaeError as error:
-        say(f"the log-likelihood is left out: {error}")
-        return None, None
+def _evidence(path: Path, split: str) -> dict[str, tuple[Evidence, dict[str, Any]]]:
+    """By method; what cannot be read is named, and left out."""
+    found: dict[str, tuple[Evidence, dict[str, Any]]] = {}
+    for method in records.there(path, split) or ["importance"]:
+        try:
+            found[method] = records.read(path, split, method)
+        except PyrovaeError as error:
+            say(f"the log-likelihood is left out: {error}")
+    return found

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
 import safetensors
@@ -39,7 +39,7 @@ class Checkpoint:
     def __init__(self, path: str | Path, about: dict[str, Any]) -> None:
         self.path, self.about = Path(path), about
         self.stages: dict[str, Stage] = {}
-        self._written = time.monotonic()
+        self._begun = self._written = time.monotonic()
         if self.path.exists():
             self._read()
         else:
@@ -61,27 +61,63 @@ class Checkpoint:
             for name, figure in joined(kept.parts).items()
         }
         blocks = {name: stage.blocks for name, stage in self.stages.items()}
-        meta = {"pyrovae": json.dumps({"about": self.about, "blocks": blocks})}
+        seconds = time.monotonic() - self._begun
+        meta = {"pyrovae": json.dumps({"about": self.about, "blocks": blocks, "seconds": seconds})}
         write_atomically(self.path, safetensors.torch.save(figures, meta))
         self._written = time.monotonic()
 
     def _read(self) -> None:
-        try:
-            with safetensors.safe_open(self.path, "pt") as file:
-                meta = json.loads((file.metadata() or {})["pyrovae"])
-                figures = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            about, blocks = meta["about"], {name: int(number) for name, number in meta["blocks"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
-            raise PyrovaeError(f"{self.path} is no checkpoint of an estimate of log p(x): {error}") from error
+        about, blocks, seconds, figures = _opened(self.path)
+        self._begun -= seconds
         now = json.loads(json.dumps(self.about))
         if different := [name for name in {**about, **now} if about.get(name) != now.get(name)]:
             said = "; ".join(f"{name}: {about.get(name)} there, {now.get(name)} here" for name in different)
-            raise PyrovaeError(f"{self.path} is of another estimate ({said}): remove it, or name another file")
+            raise PyrovaeError(
+                f"{self.path} is of another estimate, which is not finished ({said}): finish that one first, or remove "
+                "the file"
+            )
         for name, number in blocks.items():
             own = {
                 key.removeprefix(f"{name}/"): figure for key, figure in figures.items() if key.startswith(f"{name}/")
             }
             self.stages[name] = Stage(self, [own] if number else [], number)
+
+
+class Done(NamedTuple):
+    """What an unfinished estimate has behind it.
+
+    Attributes:
+        data: how many, by the name of the pass over them.
+        seconds: what it took.
+    """
+
+    data: dict[str, int]
+    seconds: float
+
+
+def done(path: Path) -> Done:
+    """What the checkpoint at ``path`` has behind it; nothing where there is none.
+
+    Raises:
+        PyrovaeError: a file that is no checkpoint.
+    """
+    if not path.exists():
+        return Done({}, 0.0)
+    _, _, seconds, figures = _opened(path)
+    sizes = {name.partition("/")[0]: figure.shape[-1] for name, figure in figures.items()}
+    return Done(sizes, seconds)
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], dict[str, int], float, dict[str, Tensor]]:
+    """What it is about, the blocks of each stage, the seconds they took, and their figures."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            meta = json.loads((file.metadata() or {})["pyrovae"])
+            figures = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        blocks = {name: int(number) for name, number in meta["blocks"].items()}
+        return dict(meta["about"]), blocks, float(meta["seconds"]), figures
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        raise PyrovaeError(f"{path} is no checkpoint of an estimate of log p(x): {error}; remove it") from error
 
 
 class Stage:
@@ -135,4 +171,4 @@ def _digest(tensors: Iterable[Tensor]) -> str:
         whole = tensor.detach().cpu().contiguous()
         sha.update(f"{whole.dtype}{tuple(whole.shape)}".encode())
         sha.update(whole.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
+    return sha.hexdigest()[:16]

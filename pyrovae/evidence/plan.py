@@ -91,6 +91,7 @@ class Plan:
             "cost": self.cost,
             "cost_of_pilot": int(self.pilot.sum()),
             "uniform_cost": self.uniform_cost,
+            "refusal": self.refusal,
         }
 
 

@@ -170,10 +170,14 @@ class Evidence:
         """What makes data ``unreliable``, in words."""
         return f"{self._sign('k-hat is above', 'independent runs differ by more than')}, or no error can be given,"
 
+    @property
+    def sign(self) -> str:
+        """What data are ``unreliable`` by, in few words."""
+        return self._sign("k-hat above", "runs apart by over")
+
     def _sign(self, of_k: str, of_runs: str) -> str:
-        """What is looked at."""
         by_runs = self.judged_by_runs
-        signs = ((~by_runs, f"{of_k} {self.threshold:.2f}"), (by_runs, f"{of_runs} {SPREAD}"))
+        signs = ((~by_runs, f"{of_k} {self.threshold:.2f}"), (by_runs, f"{of_runs} {SPREAD} nats"))
         return " or ".join(sign for where, sign in signs if where.any())
 
     @property
@@ -231,7 +235,7 @@ class Evidence:
         trust = DOUBT if self.unreliable.any() else "no sign of errors too small"
         few, middle = torch.quantile(self.ess, torch.tensor([0.05, 0.5], dtype=self.ess.dtype)).tolist()
         return [
-            (self._sign("k-hat above", "runs apart by"), percent, f"of {self.num_data:,} data: {trust}"),
+            (self.sign, percent, f"of {self.num_data:,} data: {trust}"),
             *([] if self.plan is None else self._plan_rows(self.plan)),
             *([] if self.acceptance is None else [self._acceptance_row(self.acceptance)]),
             ("effective sample size", f"{middle:,.1f}", f"in the median; below {few:,.1f} for 5 % of the data"),
@@ -289,7 +293,10 @@ class Evidence:
             "acceptance": None if self.acceptance is None else self.acceptance.nanmean().item(),
             "num_dimensions": self.num_dimensions,
             "seed": self.seed,
+            "procedure": self.procedure,
             "pareto_k_threshold": self.threshold,
+            "sign": self.sign,
+            "doubt": self.doubt,
             "share_unreliable": self.share_unreliable,
             "mean": self.mean,
             "log_jacobian": self.log_jacobian,

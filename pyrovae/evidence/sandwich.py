@@ -75,19 +75,43 @@ class Sandwich:
         """Of the mean gap, over data and particles: sd / sqrt N; nan for one datum."""
         return _error(self.gap)
 
+    @property
+    def procedure(self) -> str:
+        """How it was estimated, in words."""
+        steps = f"chains of {self.num_steps:,} steps" if self.num_steps else "particles"
+        return f"{METHODS[self.method]}, {self.num_particles:,} {steps}"
+
+    def record(self) -> dict[str, Any]:
+        """The figures of ``summary`` as JSON types; None for an error of one datum."""
+        figures = {
+            "mean_lower": self.lower.mean().item(),
+            "mean_upper": self.upper.mean().item(),
+            "mean_lower_error": _error(self.lower),
+            "mean_upper_error": _error(self.upper),
+            "gap_mean": self.gap_mean,
+            "gap_standard_error": self.gap_standard_error,
+            "gap_largest": self.gap.max().item(),
+        }
+        return {
+            "num_data": self.num_data,
+            "method": self.method,
+            "procedure": self.procedure,
+            "num_particles": self.num_particles,
+            "num_steps": self.num_steps,
+            "seed": self.seed,
+            **{name: value if math.isfinite(value) else None for name, value in figures.items()},
+        }
+
     def summary(self) -> str:
         """A readable table."""
-        steps = f" of {self.num_steps:,} steps" if self.num_steps else ""
-        kind = "chains" if self.num_steps else "particles"
         rows = [
             ["mean lower bound", f"{self.lower.mean():.3f}", f"{_error(self.lower):.3f}", ""],
             ["mean upper bound", f"{self.upper.mean():.3f}", f"{_error(self.upper):.3f}", ""],
             ["mean gap", f"{self.gap_mean:.3f}", f"{self.gap_standard_error:.3f}",
              f"largest {self.gap.max():.3f}, of one datum"],
         ]  # fmt: skip
-        head = f"log p(x) of {self.num_data:,} simulated data by {METHODS[self.method]}, {self.num_particles:,} {kind}"
         seed = "not set" if self.seed is None else self.seed
-        head = f"{head}{steps}, seed {seed}"
+        head = f"log p(x) of {self.num_data:,} simulated data by {self.procedure}, seed {seed}"
         return "\n".join([head, *aligned([["nats per datum", "", "error", ""], *rows], right=[1, 2])])
 
     def __repr__(self) -> str:

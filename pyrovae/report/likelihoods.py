@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence
+from pyrovae.evidence.result import SPREAD
 from pyrovae.report.canvas import SMALL, WIDTH, Figure, few_ticks, minus, panels, spaced, style
 from pyrovae.report.theme import colours
 
@@ -19,47 +21,86 @@ BINS = 40
 MANY = 2000  # points beyond which a scatter is drawn fainter
 
 
-def evidence(result: Evidence) -> Figure:
-    """How log p(x) and k-hat are spread over the data, with the mean, and the threshold above which k-hat warns."""
-    figure, ((left, right),) = panels(1, 2, height=0.42 * WIDTH)
-    _histogram(left, result.log_prob)
-    if math.isfinite(result.mean):
-        left.axvline(result.mean, color=colours().second, lw=1.2)
-    few_ticks(left)
-    style(
-        left, title=minus(f"mean {result.mean:.2f}, {result.num_particles:,} particles"), x="log p(x), nats", y="data"
+class Sign(NamedTuple):
+    """What tells reliable estimates from others.
+
+    Attributes:
+        name: with its unit.
+        values: of every datum, (N,).
+        where: which data it judges, (N,) bool.
+        limit: above which an estimate is not reliable.
+        logarithmic: how it is drawn.
+    """
+
+    name: str
+    values: Tensor
+    where: Tensor
+    limit: float
+    logarithmic: bool
+
+    def drawn(self) -> tuple[Tensor, float]:
+        """The finite values that it judges by, and the limit, as they lie on the axis."""
+        judged, limit = self.values[self.where].double(), torch.tensor(self.limit, dtype=torch.float64)
+        values, limit = (judged.log10(), limit.log10()) if self.logarithmic else (judged, limit)
+        return values[values.isfinite()], limit.item() if limit.isfinite() else 0.0  # no k-hat of a single particle
+
+    def title(self, result: Evidence) -> str:
+        share = result.unreliable[self.where].double().mean().item()
+        return f"{100 * share:.1f} % of {int(self.where.sum()):,} above {self.limit:.2g}"
+
+
+def signs(result: Evidence) -> list[Sign]:
+    """By what its data are judged: k-hat, or, of few chains, the spread of their runs; both, or neither."""
+    if result.method == "exact":
+        return []
+    runs = result.judged_by_runs
+    both = (
+        Sign("Pareto k-hat", result.pareto_k, ~runs, result.threshold, False),
+        Sign("spread of runs, nats", result.spread, runs, SPREAD, True),
     )
-    _khat(right, result)
-    share = f"{100 * result.share_unreliable:.1f} % of {result.num_data:,} data"
-    style(right, title=f"{share} above {result.threshold:.2f}", x="Pareto k-hat")
+    return [sign for sign in both if sign.where.any()]
+
+
+def evidence(result: Evidence) -> Figure:
+    """How log p(x) is spread over the data, with the mean, and by what it is judged, with the limit to that.
+
+    That is k-hat, or, of fewer than 64 chains, the spread of independent runs; exact values are not judged.
+    """
+    judged = signs(result)
+    figure, (axes,) = panels(1, 1 + len(judged), height=0.42 * WIDTH)
+    _histogram(axes[0], result.log_prob)
+    if math.isfinite(result.mean):
+        axes[0].axvline(result.mean, color=colours().second, lw=1.2)
+    few_ticks(axes[0], x=5 if len(judged) < 2 else 3)
+    style(axes[0], title=minus(f"mean {result.mean:.2f}, {result.kind}"), x="log p(x), nats", y="data")
+    for sign, panel in zip(judged, axes[1:], strict=True):
+        _bars(panel, sign)
+        style(panel, title=sign.title(result), x=sign.name)
     return figure
 
 
 def weights(result: Evidence) -> Figure:
-    """The importance weights of each datum: k-hat with its threshold, effective sample size, k-hat against log p(x).
+    """The weights of each datum: k-hat with its threshold, effective sample size, k-hat against log p(x).
 
-    Data with k-hat above the threshold are in the second colour; data whose k-hat, or log p(x), is not finite are left
-    out of the panels that show it.
+    Of fewer than 64 chains, the spread of independent runs with its limit stands in place of k-hat; where a tolerance
+    had data estimated in both ways, each has a row. Data above the limit are in the second colour; data for which a
+    figure is not finite are left out of the panels that show it.
 
     Args:
         result: what ``pyrovae.log_marginal`` gave.
+
+    Raises:
+        PyrovaeError: exact values, which have no weights.
     """
-    figure, ((left, middle, right),) = panels(1, 3, height=0.4 * WIDTH)
-    _khat(left, result)
-    style(
-        left,
-        title=f"{100 * result.share_unreliable:.1f} % above {result.threshold:.2f}",
-        x="Pareto k-hat",
-        y="data",
-    )
-    ess = result.ess[result.ess > 0]
-    bins = np.geomspace(1, max(result.num_particles, 2), BINS + 1)
-    bins[0], bins[-1] = 0.99, bins[-1] * 1.01  # rounding
-    middle.hist(ess.numpy(), bins=list(bins), color=colours().first)
-    middle.set_xscale("log")
-    style(middle, title=f"median {ess.median().item():,.0f} of {result.num_particles:,}" if len(ess) else "no weight",
-          x="effective sample size")  # fmt: skip
-    _khat_by_log_prob(right, result)
+    judged = signs(result)
+    if not judged:
+        raise PyrovaeError("exact values of log p(x) have no weights")
+    figure, axes = panels(len(judged), 3, height=0.4 * WIDTH * len(judged))
+    for sign, (left, middle, right) in zip(judged, axes, strict=True):
+        _bars(left, sign)
+        style(left, title=sign.title(result), x=sign.name, y="data")
+        _sizes(middle, result, sign.where)
+        _scatter(right, result, sign)
     return figure
 
 
@@ -144,30 +185,48 @@ def _histogram(axes: Axes, values: Tensor, colour: str | None = None) -> None:
     axes.hist(values[values.isfinite()].numpy(), bins=BINS, color=colour or colours().first)
 
 
-def _khat(axes: Axes, result: Evidence) -> None:
-    """Bars that end at the threshold, below and above it in different colours."""
-    k = result.pareto_k[result.pareto_k.isfinite()]
-    limit = result.threshold if math.isfinite(result.threshold) else 0.0  # there is none for a single particle
-    low, high = (min(k.min().item(), limit), max(k.max().item(), limit)) if len(k) else (limit, limit)
+def _bars(axes: Axes, sign: Sign) -> None:
+    """Bars that end at the limit, below and above it in different colours."""
+    values, limit = sign.drawn()
+    low, high = (min(values.min().item(), limit), max(values.max().item(), limit)) if len(values) else (limit, limit)
     width = max((high - low) / BINS, 1e-3)
     below, above = math.ceil((limit - low) / width), math.floor((high - limit) / width) + 1
+    few_ticks(axes)
     for part, steps, colour in (
-        (k[k <= limit], range(-below, 1), colours().first),
-        (k[k > limit], range(above + 1), colours().second),
+        (values[values <= limit], range(-below, 1), colours().first),
+        (values[values > limit], range(above + 1), colours().second),
     ):
         if len(steps) > 1:
-            axes.hist(part.numpy(), bins=[limit + width * step for step in steps], color=colour)
-    axes.axvline(limit, color=colours().second, lw=1.2)
-    few_ticks(axes)
+            number, edges = np.histogram(part.numpy(), [limit + width * step for step in steps])
+            edges = 10**edges if sign.logarithmic else edges
+            axes.bar(edges[:-1], number, np.diff(edges), align="edge", color=colour)
+    if sign.logarithmic:
+        axes.set_xscale("log")
+    axes.axvline(sign.limit if len(values) else limit, color=colours().second, lw=1.2)
 
 
-def _khat_by_log_prob(axes: Axes, result: Evidence) -> None:
-    shown = result.pareto_k.isfinite() & result.log_prob.isfinite()
+def _sizes(axes: Axes, result: Evidence, where: Tensor) -> None:
+    """Effective sample sizes of these data."""
+    most = result.num_particles if result.plan is None else int(result.plan.num_particles[where].max())
+    ess = result.ess[where & (result.ess > 0)]
+    bins = np.geomspace(1, max(most, 2), BINS + 1)
+    bins[0], bins[-1] = 0.99, bins[-1] * 1.01  # rounding
+    axes.hist(ess.numpy(), bins=list(bins), color=colours().first)
+    axes.set_xscale("log")
+    title = f"median {ess.median().item():,.0f} of {most:,}" if len(ess) else "no weight"
+    style(axes, title=title, x="effective sample size")
+
+
+def _scatter(axes: Axes, result: Evidence, sign: Sign) -> None:
+    """What a datum is judged by against its log p(x)."""
+    shown = sign.where & sign.values.isfinite() & result.log_prob.isfinite()
     fill = 0.7 if int(shown.sum()) < MANY else 0.25
     for above, colour in ((False, colours().first), (True, colours().second)):
-        part = shown & ((result.pareto_k > result.threshold) == above)
-        axes.scatter(result.log_prob[part].numpy(), result.pareto_k[part].numpy(), s=4, lw=0, alpha=fill, color=colour,
+        part = shown & ((sign.values > sign.limit) == above)
+        axes.scatter(result.log_prob[part].numpy(), sign.values[part].numpy(), s=4, lw=0, alpha=fill, color=colour,
                      rasterized=True)  # fmt: skip
-    axes.axhline(result.threshold, color=colours().second, lw=1.2)
+    axes.axhline(sign.limit, color=colours().second, lw=1.2)
     few_ticks(axes, x=3)
-    style(axes, title="k-hat of a datum", x="log p(x), nats")
+    if sign.logarithmic:
+        axes.set_yscale("log")
+    style(axes, title="each datum", x="log p(x), nats", y=sign.name)

@@ -39,6 +39,10 @@ ENDINGS = {
     "aborted": "an error ended it",
     "callback": "a callback ended it",
 }
+DETAILS = (
+    ("acceptance, mean", "acceptance", 2),
+    ("effective sample size, median", "ess_median", 1),
+)
 Drawn = tuple[str, str, Callable[[], Figure]]
 
 
@@ -53,6 +57,8 @@ def html(
     history: Sequence[Mapping[str, Any]],
     evidence: Mapping[str, Any] | None,
     figures: Sequence[Drawn],
+    others: Sequence[Mapping[str, Any]] = (),
+    sandwiches: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The report of a run as one HTML page, light or dark as its reader's screen is; no script, nothing from outside.
 
@@ -64,6 +70,8 @@ def html(
         evidence: ``Evidence.record()`` and what stands beside it in ``evidence.json``; None before evaluation.
         figures: (heading, caption, drawing) of each; a drawing is called once per theme. One that raises PyrovaeError
             is left out with its reason.
+        others: as ``evidence``, of the same data by other methods; for a table of all.
+        sandwiches: ``Sandwich.record()`` of each method.
 
     Example:
         >>> from pyrovae import report
@@ -76,7 +84,9 @@ def html(
         title=title,
         about=_about(manifest, history),
         headline=[] if evidence is None else _headline(evidence),
+        procedure="" if evidence is None else evidence["procedure"],
         details=[] if evidence is None else _details(evidence),
+        tables=[table for table in (_methods(evidence, others), _sandwiches(sandwiches)) if table["rows"]],
         evaluated=evidence is not None,
         warnings=warnings(manifest, history, evidence),
         figures=[_figure(*figure) for figure in figures],
@@ -106,11 +116,14 @@ def warnings(
 def _doubts(evidence: Mapping[str, Any]) -> list[str]:
     found = []
     if share := evidence.get("share_unreliable"):
-        limit = _number(evidence["pareto_k_threshold"], 2)
         found.append(
-            f"k-hat is above {limit}, or no error can be given, for {100 * share:.1f} % of the data: {DOUBT}. There "
-            "the figures are bounds of unknown slack."
+            f"For {100 * share:.1f} % of the data {evidence['doubt'].rstrip(',')}: {DOUBT}. There the figures are "
+            "bounds of unknown slack."
         )
+    if (reached := evidence.get("share_reached", 1)) < 1:
+        refusal = f" Annealing was not possible: {evidence['refusal']}." if evidence.get("refusal") else ""
+        limit = f"the tolerance of {evidence['tolerance']:g} nats was not reached"
+        found.append(f"For {100 * (1 - reached):.1f} % of the data {limit}.{refusal}")
     if not _finite(evidence.get("mean", 0.0)):
         found.append("The mean log-likelihood is not finite: some data have no weight, or a density that is no number.")
     return found
@@ -162,35 +175,72 @@ def _about(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) ->
 
 def _headline(evidence: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The figures that come first: (name, value, note)."""
-    share, threshold = evidence["share_unreliable"], evidence["pareto_k_threshold"]
+    exact = evidence["kind"] == "exact"
     kind = f"nats; {evidence['kind']}" + (", in expectation" if evidence["kind"] == "lower bound" else "")
     mean, particles, data = (evidence[name] for name in ("mean", "mean_standard_error", "mean_sampling_error"))
+    number = f"of {evidence['num_data']:,} data"
+    doubtful = (evidence["sign"], f"{100 * evidence['share_unreliable']:.1f} %", number)
     units = ("of it, log-Jacobian", _number(evidence.get("log_jacobian"), 3), "nats: in the data's own units")
     rows = [
-        (f"k-hat above {_number(threshold, 2)}", f"{100 * share:.1f} %", f"of {evidence['num_data']:,} data"),
+        *([] if exact else [doubtful]),
+        *(
+            [("tolerance reached", f"{100 * evidence['share_reached']:.1f} %", number)]
+            if "tolerance" in evidence
+            else []
+        ),
         ("mean log p(x)", _number(mean, 3), kind),
         *([units] if evidence.get("log_jacobian") else []),
-        ("Monte Carlo error", _number(particles, 3), "nats, of the mean over these data"),
+        *([] if exact else [("Monte Carlo error", _number(particles, 3), "nats, of the mean over these data")]),
         ("sampling error", _number(data, 3), "nats, of the mean over the population"),
     ]
     bits = evidence.get("bits_per_dim")
     if _finite(bits) and _finite(mean) and mean:
         scale = abs(bits / mean)  # 1 / (D log 2)
-        errors = [_number(error * scale if _finite(error) else None, 4) for error in (particles, data)]
-        rows.append(("bits per dimension", _number(bits, 4), f"errors {' and '.join(errors)}"))
+        known = (data,) if exact else (particles, data)
+        errors = [_number(error * scale if _finite(error) else None, 4) for error in known]
+        rows.append(("bits per dimension", _number(bits, 4), f"error{'s' * (len(errors) > 1)} {' and '.join(errors)}"))
     return rows
 
 
 def _details(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("split", evidence.get("split", "unknown")),
-        ("particles per datum", f"{evidence['num_particles']:,}"),
-        ("effective sample size, median", _number(evidence.get("ess_median"), 1)),
+        *((name, _number(evidence.get(key), digits)) for name, key, digits in DETAILS if _finite(evidence.get(key))),
         ("seed", "not set" if evidence.get("seed") is None else evidence["seed"]),
     ]
     if _finite(evidence.get("seconds")):
         rows.append(("time", duration(evidence["seconds"])))
     return [(name, str(value)) for name, value in rows]
+
+
+def _methods(evidence: Mapping[str, Any] | None, others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """log p(x) by several methods, side by side."""
+    rows = [
+        (each["procedure"], [
+            _number(each["mean"], 3), _number(each["mean_standard_error"], 3), _number(each["mean_sampling_error"], 3),
+            f"{100 * each['share_unreliable']:.1f} %", each["kind"],
+            duration(each["seconds"]) if _finite(each.get("seconds")) else "—",
+        ])
+        for each in ([evidence, *others] if evidence and others else [])
+    ]  # fmt: skip
+    columns = ["mean", "Monte Carlo error", "sampling error", "doubtful", "kind", "time"]
+    return {"heading": "By every method", "corner": "nats per datum", "columns": columns, "rows": rows}
+
+
+def _sandwiches(sandwiches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Bounds on data simulated from the program."""
+    names = ("mean_lower", "mean_upper", "gap_mean", "gap_standard_error", "gap_largest")
+    rows = [
+        (each["procedure"], [f"{each['num_data']:,}", *(_number(each[name], 3) for name in names)])
+        for each in sandwiches
+    ]
+    columns = ["data", "mean lower bound", "mean upper bound", "mean gap", "error of it", "largest gap"]
+    return {
+        "heading": "Sandwich bounds on simulated data",
+        "corner": "nats per datum",
+        "columns": columns,
+        "rows": rows,
+    }
 
 
 def _terms(manifest: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

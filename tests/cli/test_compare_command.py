@@ -9,8 +9,7 @@ import torch
 from runs import Command, copied
 from safetensors.torch import load_file
 
-import pyrovae as pv
-from pyrovae.cli import main
+from pyrovae.cli import main, records
 
 
 @pytest.fixture(scope="session")
@@ -107,9 +106,32 @@ def test_what_was_not_evaluated_is_told_with_the_command(pyrovae: Command, evalu
     assert code == 2 and f"first: pyrovae evaluate {evaluated} --split validation" in err
 
 
-def test_one_run_is_no_comparison(pyrovae: Command, evaluated: Path) -> None:
+def test_one_run_is_compared_by_method(pyrovae: Command, evaluated: Path) -> None:
     code, _, err = pyrovae("compare", evaluated)
-    assert code == 2 and "at least two programs" in err
+    assert code == 2 and "was evaluated by importance alone" in err
+    assert f"first: pyrovae evaluate {evaluated} --method annealed" in err
+    run = copied(evaluated)
+    assert pyrovae("evaluate", run, "--method", "annealed", "--num_particles", 4, "--num_steps", 3)[0] == 0
+    code, out, _ = pyrovae("compare", run, "--output", "methods.png")
+    gain = records.read(run, "test", "annealed")[0].log_prob - records.read(run, "test")[0].log_prob
+    row = next(line for line in out[out.index("against importance") :].splitlines() if line.startswith("annealed"))
+    assert code == 0 and row.split()[1] == f"{gain.mean():+.3f}" and Path("methods.png").exists()
+    code, _, err = pyrovae("compare", run, "--method", "annealed")
+    assert code == 2 and "compares several runs" in err
+    code, _, err = pyrovae("compare", run, run)
+    assert code == 2 and "named twice" in err
+
+
+def test_runs_are_compared_by_the_method_they_share(pyrovae: Command, evaluated: Path) -> None:
+    Path("a").symlink_to(copied(evaluated))
+    assert pyrovae("evaluate", "a", "--method", "annealed", "--num_particles", 4, "--num_steps", 3)[0] == 0
+    code, out, _ = pyrovae("compare", "a", evaluated)
+    assert code == 0 and "importance sampling, 20 particles" in out and "annealing" not in out
+    code, _, err = pyrovae("compare", "a", evaluated, "--method", "annealed")
+    assert code == 2 and f"first: pyrovae evaluate {evaluated} --method annealed" in err
+    for file in Path("copy").glob("evidence.*"):
+        file.unlink()
+    assert pyrovae("compare", "a", "copy")[0] == 0  # by annealing, which they share
 
 
 def test_spoilt_evidence(pyrovae: Command, evaluated: Path) -> None:
@@ -143,11 +165,3 @@ def test_a_record_that_lacks_something(pyrovae: Command, evaluated: Path, key: s
     (run / "evidence.json").write_text(json.dumps(record))
     code, _, err = pyrovae("compare", evaluated, run)
     assert code == 2 and f"hold no '{key}': evaluate again" in err
-
-
-def test_evidence_comes_back_as_it_was(evaluated: Path) -> None:
-    from pyrovae.cli import records
-
-    found, record = records.read(evaluated, "test")
-    assert isinstance(found, pv.Evidence)
-    assert found.record().items() <= record.items()

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from runs import ROOT, Command, history
+from runs import ROOT, TINY, Command, history
 
+import pyrovae as pv
+from pyrovae.cli.config import trusting
 from pyrovae.cli.experiment import Experiment
 from pyrovae.families import Laplace
 
@@ -289,3 +291,27 @@ def test_a_function_of_a_trusted_package_gives_data(pyrovae: Command, monkeypatc
         "mine.nothing gives a int" in pyrovae(*words, *trusted, "--data", "{name: mine.nothing}", "--directory", "x")[2]
     )
     sys.modules.pop("mine")
+
+
+def test_evaluation_by_another_method_does_not_take_its_numbers() -> None:
+    section = "evaluate: {num_particles: 20, seed: 3, method: annealed, num_steps: 9, annealing: {num_leapfrog: 2}}"
+    Path("annealed.yaml").write_text(TINY[: TINY.index("evaluate:")] + section)
+    with trusting([]):
+        experiment = Experiment(Path("annealed.yaml"))
+        own = {"num_particles": 20, "method": "annealed", "num_steps": 9, "annealing": pv.Annealing(num_leapfrog=2)}
+        always = {"seed": 3, "compile": "auto"}
+        assert experiment.evaluation() == {**own, **always}
+        assert experiment.evaluation(method="annealed", num_steps=5) == {**own, **always, "num_steps": 5}
+        assert experiment.evaluation(method="importance") == {**always, "method": "importance"}
+        assert experiment.evaluation(tolerance=0.1, seed=1) == {**always, "tolerance": 0.1, "seed": 1}
+
+
+def test_how_to_anneal_is_written_whole(pyrovae: Command) -> None:
+    words = ["--evaluate.method", "annealed", "--evaluate.annealing.schedule", "pyrovae.evidence.Linear"]
+    code, out, err = pyrovae("train", "tiny.yaml", *words, "--print_config")
+    assert code == 0, err
+    Path("whole.yaml").write_text(out)
+    with trusting([]):
+        experiment = Experiment(Path("whole.yaml"))
+        assert experiment.evaluation()["annealing"] == pv.Annealing(pv.evidence.Linear())
+        assert experiment.text == out and "checkpoint" not in out

@@ -10,6 +10,8 @@ from runs import Command, copied
 from safetensors.torch import load_file
 
 import pyrovae as pv
+from pyrovae.cli import records
+from pyrovae.evidence.importance import Importance
 
 
 def test_evaluate_gives_what_log_marginal_gives(pyrovae: Command, trained: Path) -> None:
@@ -69,3 +71,99 @@ def test_a_link_that_leads_out_of_the_run_is_refused(pyrovae: Command, trained: 
         assert code == 2 and f"{run / name} is a symbolic link that leads outside" in err
         (run / name).unlink()
         (run / name).write_bytes(kept)
+
+
+SHORT = ("--method", "annealed", "--num_particles", 4, "--num_steps", 3, "--device", "cpu")
+
+
+def test_each_method_has_files_of_its_own(pyrovae: Command, evaluated: Path) -> None:
+    run, data = copied(evaluated), pv.data.digits()
+    before = (run / "evidence.json").read_bytes()
+    code, out, _ = pyrovae("evaluate", run, *SHORT)
+    expected = pv.log_marginal(
+        pv.load(run / "program.safetensors"), data.test.x, method="annealed", num_particles=4, num_steps=3, seed=0
+    )
+    found, record = records.read(run, "test", "annealed")
+    assert code == 0 and expected.summary() in out and found.summary() == expected.summary()
+    assert torch.equal(found.log_prob, expected.log_prob) and record["method"] == "annealed"
+    assert (run / "evidence.json").read_bytes() == before and (run / "evidence-annealed.png").exists()
+    assert pyrovae("evaluate", run, "--tolerance", 50, "--num_particles", 2000, "--num_steps", 40)[0] == 0
+    assert records.there(run, "test") == ["importance", "annealed", "tolerance"]
+    assert records.read(run, "test", "tolerance")[0].reached.any()
+    assert not list(run.glob("*.unfinished"))
+    assert pyrovae("report", run)[0] == 0
+    page = (run / "report.html").read_text()
+    assert "By every method" in page and "annealing from the guide, 4 chains of 3 steps" in page
+
+
+BLOCKS = ("--method", "annealed", "--num_particles", 16, "--num_steps", 2, "--device", "cpu")  # four of them
+
+
+@pytest.mark.parametrize("words", [(), BLOCKS], ids=["importance", "annealed"])
+def test_what_was_stopped_goes_on_to_the_same_bits(
+    pyrovae: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...]
+) -> None:
+    from pyrovae.evidence.annealed import Annealed
+
+    whole, run = trained.parent / f"whole-{len(words)}", copied(trained)
+    whole.mkdir()
+    for file in trained.iterdir():
+        (whole / file.name).write_bytes(file.read_bytes())
+    estimator = Annealed if words else Importance
+    with monkeypatch.context() as patch:
+        stopping(patch, estimator, after=2)
+        code, out, _ = pyrovae("evaluate", run, *words)
+    file = run / f"{records.stem('annealed' if words else 'importance', 'test')}.unfinished"
+    assert code == 130 and "the same command goes on from there" in out and file.exists()
+    other = (*words, "--num_particles", 7)
+    code, _, err = pyrovae("evaluate", run, *other)
+    assert code == 2 and "7 here" in err and "finish that one first, or remove the file" in err and file.exists()
+    code, out, _ = pyrovae("evaluate", run, *words)
+    assert code == 0 and re.search(rf"found {file}, an evaluation that was stopped; done: estimate of \d+ data", out)
+    assert not file.exists()
+    assert pyrovae("evaluate", whole, *words)[0] == 0
+    name = f"{file.stem}.safetensors"
+    assert (run / name).read_bytes() == (whole / name).read_bytes()
+
+
+def stopping(patch: pytest.MonkeyPatch, estimator: type, after: int) -> None:
+    block, count = estimator.block, iter(range(after))  # type: ignore[attr-defined]
+
+    def stopped(self: object, rows: object) -> object:
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        return block(self, rows)
+
+    patch.setattr(estimator, "block", stopped)
+
+
+def test_where_nothing_was_done_nothing_stays(pyrovae: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = copied(trained)
+    with monkeypatch.context() as patch:
+        stopping(patch, Importance, after=0)
+        assert pyrovae("evaluate", run)[0] == 130
+    assert not list(run.glob("*.unfinished"))
+
+
+def test_a_spoilt_unfinished_file(pyrovae: Command, trained: Path) -> None:
+    run = copied(trained)
+    (run / "evidence.unfinished").write_bytes(b"spoilt")
+    code, _, err = pyrovae("evaluate", run)
+    assert code == 2 and "is no checkpoint" in err and "remove it" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--num_steps", 3), "num_steps and annealing are for method='annealed'"),
+        (("--method", "exact"), "--"),
+        (("--method", "annealed", "--tolerance", 0.1), "leave out method='annealed'"),
+        (("--tolerance", -1), "tolerance must be a positive number"),
+        (("--method", "annealing"), "there is no 'annealing'; did you mean"),
+    ],
+)
+def test_refusals_are_one_line(pyrovae: Command, trained: Path, words: tuple[object, ...], message: str) -> None:
+    run = copied(trained)
+    code, _, err = pyrovae("evaluate", run, *words)
+    assert code == 2 and err.count("\n") == 1 and (message in err or message == "--")
+    assert not list(run.glob("evidence*"))

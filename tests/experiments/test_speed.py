@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,11 +16,12 @@ import pyro.distributions as dist
 import pytest
 import table
 import torch
-from contestants import TRAINING, Contestant, named, present
+import with_torch_annealed
+from contestants import ANNEALING, HAND, TRAINING, Contestant, named, present
 from rounds import ratio, strays, turns
-from with_pyrovae import program
+from with_pyrovae import evaluate, program
 from with_torch import negative_elbo
-from work import Images, Work, log_weights, networks, read, restored, start
+from work import Images, Work, gradients, log_weights, networks, read, restored, start
 
 SMALL = Work(images=96, batch=32, latent=3, epochs=3, shape=(1, 8, 8))
 KINDS = [SMALL, replace(SMALL, network="wide MLP"), replace(SMALL, network="conv network")]
@@ -131,6 +133,52 @@ def test_the_loop_by_hand_maximises_the_objective_of_the_others() -> None:
     torch.testing.assert_close(log_weights(encoder, decoder, x, 1)[0], expected)
     torch.manual_seed(0)
     torch.testing.assert_close(negative_elbo(encoder, decoder, x), -expected.mean())
+
+
+def test_chains_by_hand_and_by_pyrovae_find_log_p() -> None:
+    """Which quadrature over two latents gives."""
+    work, x = replace(SMALL, latent=2), images().test[:16]
+    encoder, decoder = restored(work, start(work, 1))
+    weights = read(encoder) + [2 * weight for weight in read(decoder)]
+    axis = torch.linspace(-6, 6, 481)
+    z = torch.cartesian_prod(axis, axis)
+    _, decoder = restored(work, weights)
+    logits = decoder(z).detach()
+    log_px_z = logits @ x.T - torch.nn.functional.softplus(logits).sum(-1, keepdim=True)
+    log_p = dist.Normal(0.0, 1.0).log_prob(z).sum(-1, keepdim=True) + log_px_z + 2 * math.log(12 / 480)
+    exact = log_p.logsumexp(0).mean().item()
+    torch.manual_seed(0)
+    for evaluator in (with_torch_annealed.anneal(work, weights), evaluate(work, weights, compile=False)):
+        assert evaluator(x, 64, 50).log_prob == pytest.approx(exact, abs=0.04)
+
+
+def test_the_floor_takes_as_many_gradients_as_pyrovae() -> None:
+    weights, x = start(SMALL, 1), images().test[:16]
+
+    def first_layers(function: Any) -> int:
+        """How often the decoder's first layer was given all chains, and a gradient was wanted."""
+        counts = []
+
+        def note(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+            if isinstance(module, torch.nn.Linear) and module.in_features == SMALL.latent:
+                counts.append(inputs[0].requires_grad and inputs[0].shape[:-1].numel() == 16 * 4)
+
+        with torch.nn.modules.module.register_module_forward_pre_hook(note):
+            function(x, 4, 10)
+        return sum(counts)
+
+    by_pyrovae = first_layers(evaluate(SMALL, weights, compile=False))
+    floor = first_layers(with_torch_annealed.floor(SMALL, weights))
+    assert by_pyrovae == floor + 2 == gradients(10) + 2  # where the pilot and the chains start
+
+
+def test_annealing_is_measured_beside_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "ANNEALING", named(ANNEALING, ["pyrovae eager", HAND, "floor"]))
+    cell = measuring.evaluate(SMALL, images(), num_data=8, particles=4, rounds=2, seed=0, num_steps=20)
+    lines = table.evaluation(cell)
+    assert "8 images, 4 chains of 20 steps" in lines and "/ floor" in lines and " *" not in lines
+    assert len(cell["results"]["floor"]["us"]) == 2
+    assert plot.label(cell) == "log p(x), annealed\nsmall MLP"
 
 
 def test_a_scaling_curve_has_whole_batches_and_enough_epochs() -> None:

@@ -1,6 +1,7 @@
 """Figures of log-likelihoods hold the numbers of the evidence."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import pyrovae as pv
 from pyrovae import report
+from pyrovae.evidence.plan import Plan
 
 
 def result(n: int = 50) -> pv.Evidence:
@@ -20,7 +22,7 @@ def test_evidence_marks_mean_and_threshold() -> None:
     assert sum(bar.get_height() for bar in left.patches) == sum(bar.get_height() for bar in right.patches) == 50
     assert left.lines[0].get_xdata()[0] == pytest.approx(-20)
     assert right.lines[0].get_xdata()[0] == pytest.approx(0.7)
-    assert "30.0 % of 50 data above 0.70" in right.get_title(loc="left")
+    assert "30.0 % of 50 above 0.7" in right.get_title(loc="left")
 
 
 def test_bars_of_k_hat_end_at_the_threshold_and_change_colour_there() -> None:
@@ -43,6 +45,49 @@ def test_weights_show_every_finite_datum() -> None:
     below, above = (np.asarray(c.get_offsets()) for c in right.collections)
     assert len(above) == int((ev.pareto_k[1:] > 0.7).sum()) and len(below) + len(above) == 49
     np.testing.assert_allclose(above[:, 0], ev.log_prob[1:][ev.pareto_k[1:] > 0.7])
+
+
+def few_chains(n: int = 50) -> pv.Evidence:
+    """Four runs of each datum, apart by 2 s / sqrt 3 / sqrt 4."""
+    spread = torch.logspace(-3, 1, n).double()
+    runs = torch.tensor([-1.0, -1, 1, 1]).double()[:, None] * spread * math.sqrt(3)
+    return replace(result(n), runs=runs, method="annealed", num_particles=16, num_steps=100)
+
+
+def test_few_chains_are_judged_by_the_spread_of_their_runs() -> None:
+    ev = few_chains()
+    assert ev.spread == pytest.approx(torch.logspace(-3, 1, 50).double())
+    _, right = report.evidence(ev).axes
+    assert right.get_xlabel() == "spread of runs, nats" and right.get_xscale() == "log"
+    assert right.lines[0].get_xdata()[0] == pytest.approx(0.1)
+    assert sum(bar.get_height() for bar in right.patches) == 50
+    above = [bar for bar in right.patches if bar.get_x() > 0.0999]
+    assert sum(bar.get_height() for bar in above) == int((ev.spread > 0.1).sum())
+    assert right.get_title(loc="left") == f"{100 * ev.share_unreliable:.1f} % of 50 above 0.1"
+    left, _, scatter = report.weights(ev).axes
+    assert left.get_xlabel() == "spread of runs, nats" and scatter.get_yscale() == "log"
+    assert [len(c.get_offsets()) for c in scatter.collections] == [
+        int((ev.spread <= 0.1).sum()),
+        int(ev.unreliable.sum()),
+    ]
+
+
+def test_exact_values_are_not_judged() -> None:
+    exact = replace(result(), method="exact", is_bound=False)
+    (axes,) = report.evidence(exact).axes
+    assert "exact" in axes.get_title(loc="left")
+    with pytest.raises(pv.PyrovaeError, match="no weights"):
+        report.weights(exact)
+
+
+def test_of_a_tolerance_each_datum_is_judged_by_its_own_sign() -> None:
+    annealed = torch.arange(50) % 5 == 0
+    number, steps = torch.where(annealed, 16, 5000), torch.where(annealed, 100, 1)
+    plan = Plan(0.1, annealed, number, steps, number * steps, number)
+    ev = replace(few_chains(), method="mixed", num_particles=5000, plan=plan)
+    _, khat, spread = report.evidence(ev).axes
+    assert [sum(bar.get_height() for bar in axes.patches) for axes in (khat, spread)] == [40, 10]
+    assert len(report.weights(ev).axes) == 6
 
 
 def test_a_comparison_is_paired() -> None:

@@ -24,6 +24,7 @@ EVIDENCE: dict[str, Any] = {
     "kind": "lower bound", "num_data": 400, "num_particles": 5000, "seed": 0, "pareto_k_threshold": 0.7,
     "share_unreliable": 0.125, "mean": -22.6125, "mean_standard_error": 0.0011, "mean_sampling_error": 0.171,
     "bits_per_dim": 22.6125 / (64 * math.log(2)), "ess_median": 812.3, "split": "test", "seconds": 12.0,
+    "procedure": "importance sampling, 5,000 particles", "sign": "k-hat above 0.70", "doubt": "k-hat is above 0.70,",
 }  # fmt: skip
 MANIFEST: dict[str, Any] = {
     "options": {"epochs": 3, "batch_size": 128}, "environment": {"python": "3.11", "threads": 1}, "device": "cpu",
@@ -95,6 +96,32 @@ def test_a_density_in_own_units_says_what_was_added() -> None:
     found = Page(page(evidence=EVIDENCE | {"log_jacobian": -3.25}, figures=[]))
     assert "of it, log-Jacobian −3.250 nats: in the data's own units" in found.text
     assert "log-Jacobian" not in Page(page(evidence=EVIDENCE | {"log_jacobian": 0.0}, figures=[])).text
+
+
+def test_exact_values_have_neither_doubt_nor_monte_carlo_error() -> None:
+    n = torch.full((3,), math.nan).double()
+    exact = pv.Evidence(-torch.ones(3).double(), 0 * torch.ones(3), n, n, 0, 4, method="exact", is_bound=False)
+    text = Page(page(evidence=exact.record(), figures=[])).text
+    assert "By integration in closed form" in text and "nats; exact" in text
+    for absent in ("k-hat", "Monte Carlo", "effective sample size", "errors"):
+        assert absent not in text
+
+
+def test_a_tolerance_says_where_it_was_not_reached() -> None:
+    record = EVIDENCE | {"tolerance": 0.1, "share_reached": 0.75, "refusal": "no gradients"}
+    text = Page(page(evidence=record, figures=[])).text
+    assert "tolerance reached 75.0 % of 400 data" in text
+    assert "For 25.0 % of the data the tolerance of 0.1 nats was not reached. Annealing was not possible" in text
+
+
+def test_methods_and_sandwiches_stand_side_by_side() -> None:
+    annealed = EVIDENCE | {"procedure": "annealing, 16 chains", "mean": -22.5, "share_unreliable": 0.0}
+    bounds = pv.evidence.Sandwich(*torch.tensor([[-2.0, -1.0], [-1.5, -0.75], [0.0, 0.0]]), None, (), "annealed", 4, 9)
+    text = Page(page(others=[annealed], sandwiches=[bounds.record()], figures=[])).text
+    assert "importance sampling, 5,000 particles −22.613 0.001 0.171 12.5 % lower bound" in text
+    assert "annealing, 16 chains −22.500 0.001 0.171 0.0 % lower bound" in text
+    assert "4 chains of 9 steps 2 −1.500 −1.125 0.375" in text
+    assert "By every method" not in Page(page(figures=[])).text
 
 
 def test_the_evidence_of_one_datum_has_a_page() -> None:
@@ -171,7 +198,7 @@ def test_terms_of_the_first_the_kept_and_the_last_epoch() -> None:
 @pytest.mark.parametrize(
     ("manifest", "history", "evidence", "message"),
     [
-        (MANIFEST, HISTORY, EVIDENCE, "for 12.5 % of the data: no coverage is claimed"),
+        (MANIFEST, HISTORY, EVIDENCE, "For 12.5 % of the data k-hat is above 0.70: no coverage is claimed"),
         (MANIFEST, HISTORY, EVIDENCE | {"mean": -math.inf}, "is not finite"),
         (MANIFEST, HISTORY, None, "1 steps were skipped"),
         (MANIFEST | {"best_epoch": 3}, HISTORY, None, "best in epoch 3 of 3: longer training may"),
