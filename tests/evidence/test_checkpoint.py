@@ -84,11 +84,11 @@ def about(path: Path) -> dict[str, Any]:
 def test_a_stopped_run_goes_on_to_the_same_bits(
     small: LinearGaussian, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, compile: bool
 ) -> None:
-    """Stopped in every block in turn."""
+    """Stopped in every block in turn; by graphs, which take long to trace, in one of them."""
     x = small.data(6)
     options = METHODS[method] | {"compile": compile}
     whole = pv.log_marginal(small.program, x, **options)
-    for stop in range(3):
+    for stop in [1] if compile else range(3):
         path = tmp_path / f"{stop}.safetensors"
         with monkeypatch.context() as patch:
             stop_after(patch, method, stop)
@@ -136,9 +136,9 @@ def test_another_estimate_is_refused_and_what_differs_is_named(small: LinearGaus
     path, x = tmp_path / "run.safetensors", small.data(6)
     pv.log_marginal(small.program, x, **METHODS["annealed"], checkpoint=path)
     other = LinearGaussian(2, 3, spread=1.4)  # a parameter that is none: the encoder's scale is a plain tensor
-    _refused(path, r"another estimate \(program: \w+ there, \w+ here\)", other.program, x)
-    _refused(path, r"another estimate \(data: ", small.program, x + torch.eye(6)[:, 5:] * 1e-3)
-    _refused(path, r"another estimate \(seed: 3 there, 4 here\)", small.program, x, seed=4)
+    _refused(path, r"another estimate.*\(program: \w+ there, \w+ here\)", other.program, x)
+    _refused(path, r"another estimate.*\(data: ", small.program, x + torch.eye(6)[:, 5:] * 1e-3)
+    _refused(path, r"another estimate.*\(seed: 3 there, 4 here\)", small.program, x, seed=4)
     _refused(path, r"num_steps: 3 there, 4 here", small.program, x, num_steps=4)
     _refused(path, r"num_particles: 4 there, 6 here", small.program, x, num_particles=6)
     _refused(path, r"annealing: .*num_leapfrog=", small.program, x, annealing=pv.Annealing(num_leapfrog=1))

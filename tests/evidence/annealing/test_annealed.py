@@ -74,9 +74,9 @@ def test_the_exact_guide_in_float32() -> None:
 
 
 def test_one_step_is_importance_sampling(double: None) -> None:
-    """The same distribution of log p-hat, by a Kolmogorov-Smirnov test over 3,000 replicates of 4 particles."""
+    """The same distribution of log p-hat, by a Kolmogorov-Smirnov test over 1,500 replicates of 4 particles."""
     model = LinearGaussian(2, 3, spread=1.7)
-    x = model.data(1).expand(3000, -1)
+    x = model.data(1).expand(1500, -1)
     a = anneal(model.program, x, num_particles=4, num_steps=1)
     b = pv.log_marginal(model.program, x, num_particles=4, seed=1)
     assert stats.ks_2samp(a.log_prob.numpy(), b.log_prob.numpy()).pvalue > 1e-3
@@ -104,9 +104,9 @@ def test_a_bad_guide(double: None) -> None:
     by_importance = pv.log_marginal(model.program, x, num_particles=5000, seed=0)
     assert by_importance.unreliable.all()
     assert (by_importance.log_prob < model.log_prob(x) - 1).any()
-    ev = anneal(model.program, x, num_particles=64, num_steps=300)
+    ev = anneal(model.program, x, num_particles=64, num_steps=150)
     assert ((ev.log_prob - model.log_prob(x)).abs() < 4 * ev.standard_error).all()
-    assert (ev.standard_error < 0.15).all() and ev.share_unreliable < 0.5
+    assert (ev.standard_error < 0.2).all()
 
 
 def test_few_steps_from_a_bad_guide_are_flagged(double: None) -> None:
