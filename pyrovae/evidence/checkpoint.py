@@ -73,8 +73,7 @@ class Checkpoint:
         if different := [name for name in {**about, **now} if about.get(name) != now.get(name)]:
             said = "; ".join(f"{name}: {about.get(name)} there, {now.get(name)} here" for name in different)
             raise PyrovaeError(
-                f"{self.path} is of another estimate, which is not finished ({said}): finish that one first, or remove "
-                "the file"
+                f"{self.path} is of another estimate ({said}): finish that one by its own settings, or remove the file"
             )
         for name, number in blocks.items():
             own = {
