@@ -12,7 +12,7 @@ from torch import Tensor
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.chains import (
-    STATIONS,
+    ORDINARY,
     Annealing,
     Evaluate,
     Frozen,
@@ -27,6 +27,7 @@ from pyrovae.evidence.weights.draws import NOTHING, Kept, Wanted
 from pyrovae.evidence.weights.streaming import Accumulator
 from pyrovae.parameters import forget
 from pyrovae.precision import float64_device
+from pyrovae.randomness import seeded
 from pyrovae.trees import Tree
 
 RUNS = 4  # groups into which the chains fall, as many independent runs
@@ -37,9 +38,10 @@ TOGETHER = 64  # data handled at once, where there are so many
 def passes(num_particles: Any, num_steps: Any, num_leapfrog: int) -> Any:
     """Passes through the decoder, forward or back for a gradient, that chains and their pilot take for each datum.
 
-    Exact where all chains are computed at once; a pilot walks no more of them than that.
+    Those of chains are exact. The pilot's are of an ordinary path: a guide far off, or the prior, may take up to
+    ``STATIONS * TRANSITIONS / ORDINARY`` times as many; where chains are computed in chunks, it walks a chunk only.
     """
-    gradients = num_leapfrog * (num_steps - 1 + STATIONS) + 2
+    gradients = num_leapfrog * (num_steps - 1 + ORDINARY) + 2
     return SCALE_DRAWS + 2 * num_particles * (1 + gradients)
 
 
@@ -79,7 +81,7 @@ class Annealed:
         with torch.random.fork_rng():
             u = self.joint.draw(self.sizes.chunk, *rows)
         chunks = -(-num_particles // self.sizes.chunk)
-        calls = annealing.num_leapfrog * (num_steps * chunks + STATIONS) * -(-size // self.sizes.block)
+        calls = annealing.num_leapfrog * (num_steps * chunks + ORDINARY) * -(-size // self.sizes.block)
         number = calls * self.sizes.block * self.sizes.chunk
         self._fast = compiled(setting, self.joint.point, u, *rows, calls=calls, rows=number, run=self._run)
 
@@ -139,10 +141,11 @@ class Annealed:
     def pilot(self, rows: list[Tree]) -> Frozen:
         """Temperatures, step sizes and scales for a whole block of data."""
         chunks = -(-SCALE_DRAWS // self.sizes.chunk)  # no more at once than fits
-        scale = torch.cat([self.joint.draw(self.sizes.chunk, *rows) for _ in range(chunks)]).std(0)
-        tiny = torch.finfo(scale.dtype).tiny
-        start = self.joint.draw(self.sizes.chunk, *rows)
-        found = pilot(self.evaluate(rows), start, scale.clamp(min=tiny), self.annealing)
+        with seeded(int(torch.randint(2**62, ())), self.setting.device):  # a block's longest pilot is nobody else's
+            scale = torch.cat([self.joint.draw(self.sizes.chunk, *rows) for _ in range(chunks)]).std(0)
+            tiny = torch.finfo(scale.dtype).tiny
+            start = self.joint.draw(self.sizes.chunk, *rows)
+            found = pilot(self.evaluate(rows), start, scale.clamp(min=tiny), self.annealing)
         return frozen_by(found, self.num_steps, self.annealing)
 
     def _keep(self, kept: Kept, log_w: Tensor, u: Tensor, rows: list[Tree]) -> None:
