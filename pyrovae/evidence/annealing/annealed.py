@@ -21,7 +21,7 @@ from pyrovae.evidence.annealing.chains import (
     frozen_by,
     pilot,
 )
-from pyrovae.evidence.annealing.latents import Joint, Point, from_prior
+from pyrovae.evidence.annealing.latents import Joint, Point, from_prior, starting
 from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded, sizes
 from pyrovae.evidence.weights.draws import NOTHING, Kept, Wanted
 from pyrovae.evidence.weights.streaming import Accumulator
@@ -74,7 +74,7 @@ class Annealed:
     ) -> None:
         self.setting, self.num_particles, self.num_steps = setting, num_particles, num_steps
         self.annealing, self.wanted = annealing, wanted
-        self.joint, self.start = _joint(setting, annealing.start)
+        self.joint, self.start = _begun(setting, annealing.start)
         size = setting.data.size if num_data is None else num_data
         self.sizes = sizes(size, num_particles, most_rows(setting, self._run), TOGETHER)
         rows = padded(setting.probe, self.sizes.block)
@@ -97,7 +97,7 @@ class Annealed:
         size = trees.num_data(*rows)
         rows = padded(rows, self.sizes.block)  # computed whole and cut
         evaluate = self.evaluate(rows)
-        frozen = self.pilot(rows)
+        frozen = self.settled(rows)
         accumulator = Accumulator(size, self.num_particles, float64_device(self.setting.device))
         kept = Kept(self.wanted)
         log_ws, rates = [], []
@@ -124,7 +124,7 @@ class Annealed:
         size = trees.num_data(*rows)
         rows = padded(rows, self.sizes.block)
         (true,) = padded([latents], self.sizes.block)
-        evaluate, frozen, end = self.evaluate(rows), self.pilot(rows), self.joint.unconstrained(true, *rows)
+        evaluate, frozen, end = self.evaluate(rows), self.settled(rows), self.joint.unconstrained(true, *rows)
         ahead, back = [], []
         for _ in range(0, self.num_particles, self.sizes.chunk):
             start = self.joint.draw(self.sizes.chunk, *rows)
@@ -138,7 +138,7 @@ class Annealed:
         """The densities and gradients at any u, for a whole block of data."""
         return lambda u: self._fast(u, *rows)
 
-    def pilot(self, rows: list[Tree]) -> Frozen:
+    def settled(self, rows: list[Tree]) -> Frozen:
         """Temperatures, step sizes and scales for a whole block of data."""
         chunks = -(-SCALE_DRAWS // self.sizes.chunk)  # no more at once than fits
         with seeded(int(torch.randint(2**62, ())), self.setting.device):  # a block's longest pilot is nobody else's
@@ -160,14 +160,14 @@ class Annealed:
         return self.joint.point(self.joint.draw(count, *rows), *rows)
 
 
-def _joint(setting: Setting, start: str) -> tuple[Joint, str]:
+def _begun(setting: Setting, start: str) -> tuple[Joint, str]:
+    """The densities of the program with the guide that chains start from, and which guide that is."""
     make = partial(Joint, terms=setting.terms, rows=setting.probe)
-    if start == "prior":
-        return make(from_prior(setting.program)), "prior"
+    program = starting(setting.program, setting.probe, start)
     try:
-        return make(setting.program), "guide"
+        return make(program), "guide" if program is setting.program else "prior"
     except PyrovaeError as error:
-        if start == "guide":
+        if start != "auto":
             raise
         try:
             return make(from_prior(setting.program)), "prior"

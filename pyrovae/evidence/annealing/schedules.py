@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
 
-FLOOR = 0.1  # of the length goes by temperature: no stretch of the path is skipped because few chains saw nothing there
+FLOOR = 0.1  # of the length by temperature: no stretch of the path is skipped because few chains saw nothing there
 
 
 class Pilot(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from exact import LinearGaussian, assert_mean, log_prob_by_quadrature, program, wide_encoder
 from scipy import stats
-from solvable import SOLVABLE
+from evidence.solvable import SOLVABLE
 from torch import Tensor, nn
 
 import pyrovae as pv
