@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +25,7 @@ from pyrovae.checks.refinement import (
     refine,
 )
 from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.identity import identity
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.weights.streaming import Accumulator
 from pyrovae.lines import aligned
@@ -216,7 +217,8 @@ def inference_gaps(
                 rows = trees.rows(data, slice(start, start + BLOCK))
                 block = Block(terms, rows, trees.num_data(*rows), device)
                 parts.append(_figures(search(program, block), _part(evidence, start)))
-    return _gathered(parts, evidence, num_steps, num_particles, seed)
+    gaps = _gathered(parts, evidence, num_steps, num_particles, seed)
+    return replace(gaps, evidence=replace(gaps.evidence, data_digest=identity(x, *given)))
 
 
 def _checked(
@@ -233,6 +235,11 @@ def _checked(
     if evidence is not None and evidence.log_jacobian:
         raise PyrovaeError(
             "the evidence has a log-Jacobian, the ELBO has none: evaluate log_marginal without log_jacobian"
+        )
+    if evidence is not None and evidence.data_digest not in ("", identity(x, *given)):
+        raise PyrovaeError(
+            "the evidence is of other data: the values of x or of what is given, or their order, differ. Pass "
+            "log_marginal of these, or leave evidence out"
         )
     return size
 
