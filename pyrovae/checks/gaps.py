@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyrovae import trees
+from pyrovae.arguments import whole
 from pyrovae.checks.local import Local
 from pyrovae.checks.local_flow import LocalFlow
 from pyrovae.checks.refinement import (
@@ -225,11 +226,10 @@ def _checked(
     x: Tree, given: tuple[Tree, ...], evidence: Evidence | None, num_steps: int, num_particles: int, rate: float
 ) -> int:
     size = trees.num_data(x, *given)
-    if num_steps < 2 or num_particles < 2 or not rate > 0:
-        raise PyrovaeError(
-            f"num_steps and num_particles must be at least 2, learning_rate positive; got {num_steps}, "
-            f"{num_particles}, {rate}"
-        )
+    whole("num_steps", num_steps, 2)
+    whole("num_particles", num_particles, 2)
+    if not rate > 0:
+        raise PyrovaeError(f"learning_rate must be positive; got {rate}")
     if evidence is not None and evidence.num_data != size:
         raise PyrovaeError(f"the evidence is of {evidence.num_data} data, x of {size}: evaluate on the same data")
     if evidence is not None and evidence.log_jacobian:

@@ -192,8 +192,8 @@ def _check_data(evidence: Sequence[Evidence]) -> None:
     for what, digests in zip(("x", "what is given"), zip(*pairs, strict=True), strict=True):
         if len(set(digests) - {""}) > 1:
             raise PyrovaeError(
-                f"the evidence is of different data: the values of {what}, or their order, differ. Evaluate on the same "
-                "data; where they are the same in other units, pass log_jacobian= to log_marginal, or own_units=True"
+                f"the evidence is of different data: the values of {what}, or their order, differ. Evaluate on "
+                "the same data; where but their units differ, pass log_jacobian= to log_marginal, or own_units=True"
             )
 
 

@@ -198,9 +198,9 @@ def check_density(program: Any, probe: list[Tree]) -> None:
         latents = log_terms(program, *probe).latents
     if points := [name for name, site in latents.items() if is_point(site.q) and not is_point(site.p)]:
         raise PyrovaeError(
-            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z, so the "
-            "ELBO is minus infinity and importance sampling cannot estimate log p(x). Use a guide with a density, such "
-            "as pyrovae.families.normal"
+            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z: the "
+            "ELBO is minus infinity, and no draws of this guide can be weighted. Use a guide with a density, such as "
+            "pyrovae.families.normal"
         )
 
 
