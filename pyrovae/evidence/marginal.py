@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from pyrovae.evidence.annealing.latents import is_point
 from pyrovae.evidence.blocks import Block, Data, Setting
 from pyrovae.evidence.checkpoint import Checkpoint, joined
 from pyrovae.evidence.exact import exact_block
+from pyrovae.evidence.identity import identity
 from pyrovae.evidence.options import Options, asked
 from pyrovae.evidence.plan import Plan
 from pyrovae.evidence.result import Evidence
@@ -144,6 +146,7 @@ def log_marginal(
     options.check_checkpoint(checkpoint)
     estimate = _exact if options.method == "exact" else _estimate
     evidence = estimate(program, (x, *given), options, log_jacobian, Running(compile, memory, checkpoint, progress))
+    evidence = replace(evidence, data_digest=identity(x, *given))
     _warn(evidence)
     return evidence
 
@@ -195,9 +198,9 @@ def check_density(program: Any, probe: list[Tree]) -> None:
         latents = log_terms(program, *probe).latents
     if points := [name for name, site in latents.items() if is_point(site.q) and not is_point(site.p)]:
         raise PyrovaeError(
-            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z, so the "
-            "ELBO is minus infinity and importance sampling cannot estimate log p(x). Use a guide with a density, such "
-            "as pyrovae.families.normal"
+            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z: the "
+            "ELBO is minus infinity, and no draws of this guide can be weighted. Use a guide with a density, such as "
+            "pyrovae.families.normal"
         )
 
 
