@@ -257,18 +257,10 @@ def _checked(
     x: Tree, given: tuple[Tree, ...], evidence: Evidence | None, num_steps: int, num_particles: int, rate: float
 ) -> int:
     size = trees.num_data(x, *given)
-<<<<<<< HEAD
     whole("num_steps", num_steps, 2)
     whole("num_particles", num_particles, 2)
-    if not rate > 0:
-        raise PyrovaeError(f"learning_rate must be positive; got {rate}")
-=======
-    if num_steps < 2 or num_particles < 2 or not 0 < rate < math.inf:
-        raise PyrovaeError(
-            f"num_steps and num_particles must be at least 2, learning_rate positive and finite; got {num_steps}, "
-            f"{num_particles}, {rate}"
-        )
->>>>>>> mendF
+    if not 0 < rate < math.inf:
+        raise PyrovaeError(f"learning_rate must be positive and finite; got {rate}")
     if evidence is not None and evidence.num_data != size:
         raise PyrovaeError(f"the evidence is of {evidence.num_data} data, x of {size}: evaluate on the same data")
     if evidence is not None and evidence.log_jacobian:
