@@ -365,3 +365,42 @@ def test_noise_of_dequantization_is_a_latent(double: None) -> None:
     vae = pv.VAE(pv.priors.StandardNormal(2), decoder, Unused())
     with pytest.raises(pv.PyrovaeError, match=r"x\.noise"):
         exact_log_prob(vae, torch.randint(0, 4, (3, 3)))
+
+
+# ------------------------------------------------------------------------------------------------------- as evidence
+
+
+class Linear:
+    """A model without a guide."""
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize("linear", [Linear(), program(Linear().model, lambda x: None), program(Linear().model, never)])
+def test_the_guide_is_never_run(linear: Any) -> None:
+    x = torch.randn(3, 2)
+    found = pv.log_marginal(linear, x, method="exact")
+    wanted = dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1).double()
+    torch.testing.assert_close(found.log_prob, wanted, rtol=1e-5, atol=1e-5)
+    assert found.num_dimensions == 2
+    assert "nats; exact: log p(x, z) is quadratic in z by its operations" in found.summary()
+
+
+def test_data_outside_of_the_support_are_named_without_a_guide() -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            y = pyro.sample("y", dist.Bernoulli(0.3))
+            pyro.sample("x", dist.Bernoulli(0.2 + 0.5 * y), obs=x)
+
+    assert pv.log_marginal(program(model, never), torch.ones(4), method="exact").num_dimensions == 1
+    with pytest.raises(pv.PyrovaeError, match="'x'"):
+        pv.log_marginal(program(model, never), torch.tensor([0.0, 0.5]), method="exact")
+
+
+@pytest.mark.parametrize("option", [{"memory": 2**20}, {"checkpoint": "evidence.safetensors", "seed": 0}])
+def test_what_has_no_use_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(pv.PyrovaeError, match="leave out memory and checkpoint"):
+        pv.log_marginal(Linear(), torch.zeros(3, 2), method="exact", **option)
