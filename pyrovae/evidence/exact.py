@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pyrovae import trees
+from pyrovae.arguments import check_program
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.assignments import Components, check_count, latent_of, refuse
 from pyrovae.evidence.blocks import Block
@@ -75,6 +76,7 @@ def exact_log_prob(program: Any, *rows: Tree) -> Tensor:
         >>> exact_log_prob(pv.VAE(pv.priors.StandardNormal(2), decoder, encoder), torch.randn(5, 6)).shape
         torch.Size([5])
     """
+    check_program(program, ("model",))
     size = trees.num_data(*rows)
     with _in_float64(program, rows) as (adopted, device):
         data = [trees.to(trees.as_tensors(tree, torch.float64), device) for tree in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
@@ -20,6 +21,7 @@ from pyrovae.evidence.annealing.latents import is_point
 from pyrovae.evidence.blocks import Block, Data, Setting
 from pyrovae.evidence.checkpoint import Checkpoint, joined
 from pyrovae.evidence.exact import exact_block
+from pyrovae.evidence.identity import identity
 from pyrovae.evidence.options import Options, asked
 from pyrovae.evidence.plan import Plan
 from pyrovae.evidence.result import Evidence
@@ -113,8 +115,9 @@ def log_marginal(
         PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles or num_steps below 1; options of another
             method; latents that cannot be annealed; a model without a closed form;
             a checkpoint of another estimate, or with draws, or without a seed;
-            ``memory`` or a checkpoint of the exact method; a guide that gives points, as an autoencoder's does, which have no
-            density; a log-Jacobian that is not finite, or neither a number nor one for each datum; an expectation without a value per point and datum.
+            ``memory`` or a checkpoint of the exact method; a guide that gives points, as an autoencoder's does, which
+            have no density; a log-Jacobian that is not finite, or neither a number nor one for each datum; an
+            expectation without a value per point and datum.
 
     Warns:
         EvidenceWarning: data whose k-hat is above the threshold (of fewer than 64 chains: whose runs differ), whose
@@ -146,6 +149,7 @@ def log_marginal(
     options.check_running(memory, checkpoint)
     estimate = _exact if options.method == "exact" else _estimate
     evidence = estimate(program, (x, *given), options, log_jacobian, Running(compile, memory, checkpoint, progress))
+    evidence = replace(evidence, data_digest=identity(x, *given))
     _warn(evidence)
     return evidence
 
@@ -169,7 +173,7 @@ def _estimate(
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
             dimensions = _validate(program, data)
-        kept = Checkpoint(running.checkpoint, options.about(setting, estimator)) if running.checkpoint else None
+        kept = Checkpoint(running.checkpoint, options.about(setting)) if running.checkpoint else None
         run = Passes(setting, options.seed, kept, running.progress)
         if options.request is None:
             blocks, plan = run("estimate", estimator), None
@@ -211,9 +215,9 @@ def check_density(program: Any, probe: list[Tree]) -> None:
         latents = log_terms(program, *probe).latents
     if points := [name for name, site in latents.items() if is_point(site.q) and not is_point(site.p)]:
         raise PyrovaeError(
-            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z, so the "
-            "ELBO is minus infinity and importance sampling cannot estimate log p(x). Use a guide with a density, such "
-            "as pyrovae.families.normal"
+            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z: the "
+            "ELBO is minus infinity, and no draws of this guide can be weighted. Use a guide with a density, such as "
+            "pyrovae.families.normal"
         )
 
 

@@ -79,6 +79,8 @@ class Evidence:
         expectations: posterior expectations by name, where they were asked for.
         plan: the method and budget of each datum, where a tolerance was asked for; ``num_particles`` and ``num_steps``
             are then the largest.
+        data_digest: of the values of x, and behind a dash of what was given, hexadecimal; "" if unknown. By it
+            ``compare`` and ``inference_gaps`` refuse evidence of other data.
     """
 
     log_prob: Tensor
@@ -100,6 +102,7 @@ class Evidence:
     truncated: Tensor | None = None
     expectations: Mapping[str, Expectation] = field(default_factory=dict, repr=False)
     plan: Plan | None = field(default=None, repr=False)
+    data_digest: str = ""
 
     @property
     def num_data(self) -> int:
@@ -295,6 +298,7 @@ class Evidence:
             "start": self.start,
             "acceptance": None if self.acceptance is None else self.acceptance.nanmean().item(),
             "num_dimensions": self.num_dimensions,
+            "data_digest": self.data_digest,
             "seed": self.seed,
             "procedure": self.procedure,
             "pareto_k_threshold": self.threshold,

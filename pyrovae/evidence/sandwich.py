@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pyrovae.arguments import whole
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.annealed import Annealed
 from pyrovae.evidence.annealing.chains import Annealing
@@ -178,8 +179,7 @@ def sandwich(
     """
     if method not in METHODS:
         raise PyrovaeError(f"method must be {' or '.join(map(repr, METHODS))}; got {method!r}")
-    if num_data < 1:
-        raise PyrovaeError(f"num_data must be positive; got {num_data}")
+    whole("num_data", num_data)
     options = asked(method, num_particles=num_particles, num_steps=num_steps, annealing=annealing, seed=seed)
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         truth = simulate(program, num_data, *given, like=like)

@@ -11,6 +11,7 @@ from pyro.distributions import Unit
 from torch import Tensor
 
 from pyrovae import trees
+from pyrovae.arguments import check_program
 from pyrovae.errors import PyrovaeError
 from pyrovae.parameters import LocalParameters, frozen
 from pyrovae.sampling import drawn, draws_alone
@@ -48,7 +49,15 @@ def simulate(program: Any, num_data: int, *given: Tree, like: Tree = None) -> Si
         PyrovaeError: see ``pyrovae.sample``; a model whose x cannot be put together from its sites, or that loses
             nearly all its draws where its densities put mass outside of the data's range.
     """
-    result = _simulated(program, num_data, *given, like=like)
+    check_program(program)
+    try:
+        result = _simulated(program, num_data, *given, like=like)
+    except PyrovaeError as error:
+        if not given:
+            raise
+        raise PyrovaeError(
+            f"{error}. The data are simulated: pass no x, but what is given, if anything, with num_data rows"
+        ) from error
     attempts = num_data
     for _ in range(TRIES):
         lost = (~result.valid).nonzero()[:, 0]
