@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
+import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
@@ -113,8 +115,9 @@ def log_marginal(
         PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles or num_steps below 1; options of another
             method; latents that cannot be annealed; a model without a closed form;
             a checkpoint of another estimate, or with draws, or without a seed;
-            a guide that gives points, as an autoencoder's does, which have no density; a log-Jacobian that is not
-            finite, or neither a number nor one for each datum; an expectation without a value per point and datum.
+            ``memory`` or a checkpoint of the exact method; a guide that gives points, as an autoencoder's does, which
+            have no density; a log-Jacobian that is not finite, or neither a number nor one for each datum; an
+            expectation without a value per point and datum.
 
     Warns:
         EvidenceWarning: data whose k-hat is above the threshold (of fewer than 64 chains: whose runs differ), whose
@@ -143,7 +146,7 @@ def log_marginal(
         wanted=Wanted(num_draws, expectations or {}),
         seed=seed,
     )
-    options.check_checkpoint(checkpoint)
+    options.check_running(memory, checkpoint)
     estimate = _exact if options.method == "exact" else _estimate
     evidence = estimate(program, (x, *given), options, log_jacobian, Running(compile, memory, checkpoint, progress))
     evidence = replace(evidence, data_digest=identity(x, *given))
@@ -166,9 +169,7 @@ def _estimate(
     with frozen(program) as device, float32_matmul(device):
         data = Data(columns, floating_dtype(program), device)
         shift = _per_datum(log_jacobian, data.size)
-        probe = data.rows(slice(0, 3))
-        check_density(program, probe)
-        setting = Setting(program, terms_for(program, *probe), data, probe, running.memory, running.compile)
+        setting = setting_of(program, data, running.memory, running.compile)
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
             dimensions = _validate(program, data)
@@ -188,8 +189,24 @@ def _exact(
     block = exact_block(program, *columns)  # not as ``frozen``, which keeps what was computed in the program's dtype
     with frozen(program) as device, seeded(0, device):
         data = Data(columns, floating_dtype(program), device)
-        shift, dimensions = _per_datum(log_jacobian, data.size), _validate(program, data)
+        shift, dimensions = _per_datum(log_jacobian, data.size), _validate(_by_its_prior(program), data)
     return _evidence([block], options, "guide", dimensions, shift, None)
+
+
+def _by_its_prior(program: Any) -> Any:
+    """The model with its own latents as the guide."""
+    return SimpleNamespace(model=program.model, guide=poutine.block(program.model, hide_fn=_is_observed))
+
+
+def _is_observed(site: Any) -> bool:
+    return bool(site["type"] == "sample" and site["is_observed"])
+
+
+def setting_of(program: Any, data: Data, memory: int | None, compile: bool | Literal["auto"]) -> Setting:
+    """What an estimator works on, where the guide has a density."""
+    probe = data.rows(slice(0, 3))
+    check_density(program, probe)
+    return Setting(program, terms_for(program, *probe), data, probe, memory, compile)
 
 
 def check_density(program: Any, probe: list[Tree]) -> None:

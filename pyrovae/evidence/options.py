@@ -59,8 +59,10 @@ class Options(NamedTuple):
             "data": digest_of_data(setting.data),
         }
 
-    def check_checkpoint(self, path: str | Path | None) -> None:
-        """Refuse a checkpoint of what it cannot keep."""
+    def check_running(self, memory: int | None, path: str | Path | None) -> None:
+        """Refuse a checkpoint of what it cannot keep, and what the exact method has no use for."""
+        if self.method == "exact" and (memory is not None or path is not None):
+            raise PyrovaeError("method='exact' is one computation without particles: leave out memory and checkpoint")
         if path is not None and (self.wanted.anything or self.seed is None):
             raise PyrovaeError(
                 "a checkpoint keeps neither draws nor expectations, and needs a seed to go on with: pass seed=, and "

@@ -8,25 +8,23 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from pyrovae import trees
 from pyrovae.arguments import whole
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.annealed import Annealed
 from pyrovae.evidence.annealing.chains import Annealing
-from pyrovae.evidence.blocks import Data, Setting
+from pyrovae.evidence.blocks import Block, Data
+from pyrovae.evidence.checkpoint import joined
 from pyrovae.evidence.importance import Importance
-from pyrovae.evidence.marginal import check_density
+from pyrovae.evidence.marginal import setting_of
 from pyrovae.evidence.options import asked
+from pyrovae.evidence.running import Passes
 from pyrovae.evidence.simulated import simulate
 from pyrovae.lines import aligned
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.randomness import seeded
-from pyrovae.terms import terms_for
 from pyrovae.trees import Tree
-from pyrovae.validation import validating
 
 METHODS = {"importance": "importance sampling", "annealed": "annealed importance sampling"}
 
@@ -186,25 +184,32 @@ def sandwich(
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         truth = simulate(program, num_data, *given, like=like)
         data = Data((truth.x, *given), floating_dtype(program), device)
-        probe = data.rows(slice(0, 3))
-        check_density(program, probe)
-        setting = Setting(program, terms_for(program, *probe), data, probe, None, compile)
+        setting = setting_of(program, data, None, compile)
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
         assert isinstance(estimator, Importance | Annealed)
-        starts = range(0, num_data, estimator.sizes.block)
-        bar = tqdm(starts, desc="sandwich", unit="block", disable=None if progress is None else not progress)
-        with validating(False):
-            parts = [_bounds(estimator, data, truth.latents, start) for start in bar]
-    lower, upper, reverse = torch.cat(parts, -1)
+        pairs = setting._replace(data=data._replace(columns=(*data.columns, truth.latents)))
+        blocks = Passes(pairs, seed, progress=progress, title="sandwich")("bounds", _BothWays(estimator))
+    found = joined([block.figures for block in blocks])
     steps = estimator.num_steps if isinstance(estimator, Annealed) else None
-    return Sandwich(lower, upper, reverse, truth.x, given, method, estimator.num_particles, steps, seed)
+    return Sandwich(**found, x=truth.x, given=given, method=method, num_particles=estimator.num_particles,
+                    num_steps=steps, seed=seed)  # fmt: skip
 
 
-def _bounds(estimator: Importance | Annealed, data: Data, latents: dict[str, Tensor], start: int) -> Tensor:
-    part = slice(start, start + estimator.sizes.block)
-    estimator.begin()
-    return bounds(*estimator.both_ways(data.rows(part), trees.rows(latents, part))).cpu()
+class _BothWays:
+    """Bounds of a block of rows (x, *given, latents of the posterior), by an estimator that goes both ways."""
+
+    def __init__(self, estimator: Importance | Annealed) -> None:
+        self.estimator, self.sizes, self.begin = estimator, estimator.sizes, estimator.begin
+
+    @property
+    def compiled(self) -> bool:
+        return self.estimator.compiled
+
+    def block(self, rows: list[Tree]) -> Block:
+        *own, latents = rows
+        found = bounds(*self.estimator.both_ways(own, latents)).cpu()
+        return Block(dict(zip(("lower", "upper", "upper_reverse"), found, strict=True)))
 
 
 def bounds(log_w: Tensor, log_w_true: Tensor) -> Tensor:
