@@ -172,7 +172,7 @@ def _estimate(
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
             dimensions = _validate(program, data)
-        kept = Checkpoint(running.checkpoint, options.about(setting, estimator)) if running.checkpoint else None
+        kept = Checkpoint(running.checkpoint, options.about(setting)) if running.checkpoint else None
         run = Passes(setting, options.seed, kept, running.progress)
         if options.request is None:
             blocks, plan = run("estimate", estimator), None

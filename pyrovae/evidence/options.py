@@ -48,15 +48,13 @@ class Options(NamedTuple):
             return Importance(setting, self.num_particles, wanted=self.wanted)
         return Annealed(setting, self.num_particles, self.num_steps, annealing=self.annealing, wanted=self.wanted)
 
-    def about(self, setting: Setting, estimator: Estimator) -> dict[str, Any]:
-        """What an estimate depends on."""
+    def about(self, setting: Setting) -> dict[str, Any]:
+        """What an estimate depends on, but for what each pass over the data decides."""
         asked = {name: value for name, value in self._asdict().items() if name not in ("annealing", "wanted")}
         return {
             **asked,
             "annealing": repr(self.annealing) if self.method in ("annealed", "mixed") else None,
             "num_data": setting.data.size,
-            "at once": list(estimator.sizes),
-            "compiled": estimator.compiled,
             "program": digest_of_program(setting),
             "data": digest_of_data(setting.data),
         }

@@ -117,7 +117,7 @@ def test_what_was_stopped_goes_on_to_the_same_bits(
     assert code == 130 and "the same command goes on from there" in out and file.exists()
     other = (*words, "--num_particles", 7)
     code, _, err = pyrovae("evaluate", run, *other)
-    assert code == 2 and "7 here" in err and "finish that one first, or remove the file" in err and file.exists()
+    assert code == 2 and "7 here" in err and "or remove the file" in err and file.exists()
     code, out, _ = pyrovae("evaluate", run, *words)
     assert code == 0 and re.search(rf"found {file}, an evaluation that was stopped; done: estimate of \d+ data", out)
     assert not file.exists()
@@ -156,7 +156,7 @@ def test_a_spoilt_unfinished_file(pyrovae: Command, trained: Path) -> None:
     ("words", "message"),
     [
         (("--num_steps", 3), "num_steps and annealing are for method='annealed'"),
-        (("--method", "exact"), "--"),
+        (("--method", "exact"), "has no closed form"),
         (("--method", "annealed", "--tolerance", 0.1), "leave out method='annealed'"),
         (("--tolerance", -1), "tolerance must be a positive number"),
         (("--method", "annealing"), "there is no 'annealing'; did you mean"),
@@ -165,5 +165,5 @@ def test_a_spoilt_unfinished_file(pyrovae: Command, trained: Path) -> None:
 def test_refusals_are_one_line(pyrovae: Command, trained: Path, words: tuple[object, ...], message: str) -> None:
     run = copied(trained)
     code, _, err = pyrovae("evaluate", run, *words)
-    assert code == 2 and err.count("\n") == 1 and (message in err or message == "--")
+    assert code == 2 and err.count("\n") == 1 and message in err
     assert not list(run.glob("evidence*"))
