@@ -218,7 +218,8 @@ def nuts(
                 for n in range(size)
             ]
         posterior = {name: torch.cat([draws[name] for draws, _ in columns], 2).cpu() for name in columns[0][0]}
-        guide = {name: _guided(program, data, num_guide)[name] for name in posterior}
+        drawn = _guided(program, data, num_guide)
+        guide = {name: drawn[name] for name in posterior}
         again = None if seed is None else seed + 1
         evidence = log_marginal(
             program, *data, num_particles=num_guide, num_draws=num_guide, seed=again, compile=False, progress=False

@@ -95,6 +95,25 @@ def test_constrained_and_discrete_latents_with_given() -> None:
     assert (found.figures["resampled_mean"] - mean).abs() < 0.1 and found.differs.all()
 
 
+def test_draws_of_the_guide_are_joint_over_sites() -> None:
+    def chain(x: Tensor) -> Tensor:
+        a = pyro.sample("a", dist.Normal(torch.zeros(len(x)), 1.0))
+        b = pyro.sample("b", dist.Normal(a, 0.1))
+        return b
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(chain(x), 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            chain(x)
+
+    found = pv.nuts(program(model, guide), torch.tensor([0.3]), **SHORT)
+    a, b = found.guide["a"][:, 0], found.guide["b"][:, 0]
+    assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.95
+
+
 def test_nothing_outside_changes_and_seeds_repeat() -> None:
     exact, store = linear(), dict(pyro.get_param_store().items())
     torch.manual_seed(5)
