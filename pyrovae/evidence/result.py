@@ -110,7 +110,7 @@ class Evidence:
 
     @property
     def threshold(self) -> float:
-        """The k-hat above which an estimate is not reliable: min(1 - 1 / log10 S, 0.7)."""
+        """The k-hat above which an estimate is not reliable: min(1 - 1 / log10 S, 0.7); of the largest S."""
         return threshold(self.num_particles)
 
     @property
@@ -135,11 +135,15 @@ class Evidence:
 
     @property
     def spread(self) -> Tensor:
-        """By how much another run would differ: sd of the R groups' estimates / sqrt R, (N,), nats; nan for R < 2."""
+        """By how much another run would differ, (N,), nats: the larger of two estimates; nan for fewer than two groups.
+
+        They are sd / sqrt R of the groups' estimates, which has only R - 1 degrees of freedom, and the
+        ``standard_error`` over all chains.
+        """
         runs = self.log_prob[None] if self.runs is None else self.runs
         if len(runs) < 2:
             return torch.full_like(self.log_prob, math.nan)
-        return runs.std(0) / math.sqrt(len(runs))
+        return (runs.std(0) / math.sqrt(len(runs))).maximum(self.standard_error)
 
     @cached_property
     def unreliable(self) -> Tensor:
@@ -153,14 +157,14 @@ class Evidence:
     def reached(self) -> Tensor:
         """For which data the tolerance was reached, (N,) bool: whose error can be trusted and is not above it.
 
-        For chains both the standard error and the spread of their runs.
+        For chains that is ``spread``.
 
         Raises:
             PyrovaeError: no tolerance was asked for.
         """
         if self.plan is None:
             raise PyrovaeError("no tolerance was asked for: call log_marginal(..., tolerance=0.1)")
-        error = torch.where(self.by_annealing, self.standard_error.maximum(self.spread), self.standard_error)
+        error = torch.where(self.by_annealing, self.spread, self.standard_error)
         return ~self.unreliable & (error <= self.plan.tolerance)
 
     @property
@@ -179,9 +183,15 @@ class Evidence:
         return self._sign("k-hat above", "runs apart by over")
 
     def _sign(self, of_k: str, of_runs: str) -> str:
-        by_runs = self.judged_by_runs
-        signs = ((~by_runs, f"{of_k} {self.threshold:.2f}"), (by_runs, f"{of_runs} {SPREAD} nats"))
-        return " or ".join(sign for where, sign in signs if where.any())
+        signs = [f"{of_k} {' to '.join(f'{limit:.2f}' for limit in self._limits)}"] if self._limits else []
+        signs += [f"{of_runs} {SPREAD} nats"] if self.judged_by_runs.any() else []
+        return " or ".join(signs)
+
+    @property
+    def _limits(self) -> list[float]:
+        """Of k-hat, for the data that it judges: the least and the largest, where a tolerance has S differ."""
+        limits = sorted(set(self._thresholds[~self.judged_by_runs].tolist()))
+        return [*limits[:1], *limits[1:][-1:]]
 
     @property
     def share_unreliable(self) -> float:
@@ -310,8 +320,11 @@ class Evidence:
             "ess_median": self.ess.median().item(),
             **({} if self.jackknife is None else {"mean_jackknife": self.jackknife.mean().item()}),
             **({} if self.truncated is None else {"mean_truncated": self.truncated.mean().item()}),
-            **({} if self.plan is None else self.plan.record() | {"share_reached": self.share_reached}),
+            **({} if self.plan is None else self._record_of(self.plan)),
         }
+
+    def _record_of(self, plan: Plan) -> dict[str, Any]:
+        return plan.record() | {"share_reached": self.share_reached, "pareto_k_thresholds": self._limits}
 
     def to_arviz(self) -> Any:
         """ArviZ data: an InferenceData under ArviZ 0.23, a DataTree under 1.x.
