@@ -259,7 +259,6 @@ def _checked(
     x: Tree, given: tuple[Tree, ...], evidence: Evidence | None, num_steps: int, num_particles: int, rate: float
 ) -> int:
     size = trees.num_data(x, *given)
-<<<<<<< HEAD
     whole("num_steps", num_steps, 2)
     whole("num_particles", num_particles, 2)
     if not 0 < rate < math.inf:
