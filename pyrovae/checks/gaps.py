@@ -250,7 +250,9 @@ def inference_gaps(
                 block = Block(terms, rows, trees.num_data(*rows), device)
                 parts.append(_figures(search(program, block), _part(evidence, start)))
     gaps = _gathered(parts, evidence, num_steps, num_particles, seed)
-    return replace(gaps, evidence=replace(gaps.evidence, data_digest=identity(x, *given)))
+    if evidence is None:
+        gaps = replace(gaps, evidence=replace(gaps.evidence, data_digest=identity(x, *given)))
+    return gaps
 
 
 def _checked(

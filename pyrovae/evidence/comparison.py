@@ -55,7 +55,9 @@ class Comparison:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What each difference is of the true one, (K - 1,): of an exact value and a lower bound, a bound in turn."""
+        """What each difference is of the true one, (K - 1,): "exact", of two exact values; of one and a lower bound
+        a "lower bound" or an "upper bound" in turn; else an "estimate", as of two lower bounds, which bounds nothing.
+        """
         first, *others = (each.kind for each in self.evidence)
         return tuple(BOUNDS.get((other, first), "estimate") for other in others)
 

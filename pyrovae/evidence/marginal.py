@@ -103,7 +103,7 @@ def log_marginal(
         memory: bytes of working memory that decide the size of a chunk; memory grows with neither S (but for the
             tail that k-hat needs, about 3 sqrt S weights per datum of a block) nor N.
         checkpoint: a file that keeps what is done, every few seconds: the same call goes on where it was stopped,
-            and gives the same bits as one that was not. It needs a seed.
+            and gives the same bits as one that was not. It needs a seed; folders that it lacks are made.
         progress: a progress bar; by default where standard error is a terminal.
 
     Returns:
@@ -291,7 +291,7 @@ def _warn(evidence: Evidence) -> None:
     if share := 100 * evidence.share_unreliable:
         warnings.warn(
             f"{evidence.doubt} for {share:.1f} % of the data: there the estimate is likely too low and its standard "
-            "error understates",
+            f"error understates. What may help: {evidence.remedy}",
             EvidenceWarning,
             stacklevel=3,
         )
@@ -299,7 +299,8 @@ def _warn(evidence: Evidence) -> None:
         refusal = f"; annealing was not possible: {evidence.plan.refusal}" if evidence.plan.refusal else ""
         warnings.warn(
             f"the tolerance of {evidence.plan.tolerance:g} nats was not reached for {missed} of {evidence.num_data} "
-            f"data, those where Evidence.reached is False{refusal}",
+            f"data, those where Evidence.reached is False ({evidence.missed}){refusal}. What may help: "
+            f"{evidence.remedy}",
             EvidenceWarning,
             stacklevel=3,
         )

@@ -63,11 +63,12 @@ class Options(NamedTuple):
         """Refuse a checkpoint of what it cannot keep, and what the exact method has no use for."""
         if self.method == "exact" and (memory is not None or path is not None):
             raise PyrovaeError("method='exact' is one computation without particles: leave out memory and checkpoint")
-        if path is not None and (self.wanted.anything or self.seed is None):
+        if path is not None and self.wanted.anything:
             raise PyrovaeError(
-                "a checkpoint keeps neither draws nor expectations, and needs a seed to go on with: pass seed=, and "
-                "take these of a few data without a checkpoint"
+                "a checkpoint keeps neither draws nor expectations: take these of a few data, without a checkpoint"
             )
+        if path is not None and self.seed is None:
+            raise PyrovaeError("a checkpoint needs a seed to go on with: pass seed=0, or any other")
 
 
 def asked(

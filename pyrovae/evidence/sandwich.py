@@ -20,7 +20,7 @@ from pyrovae.evidence.marginal import setting_of
 from pyrovae.evidence.options import asked
 from pyrovae.evidence.running import Passes
 from pyrovae.evidence.simulated import simulate
-from pyrovae.lines import aligned
+from pyrovae.lines import aligned, counted
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.randomness import seeded
@@ -77,8 +77,8 @@ class Sandwich:
     @property
     def procedure(self) -> str:
         """How it was estimated, in words."""
-        steps = f"chains of {self.num_steps:,} steps" if self.num_steps else "particles"
-        return f"{METHODS[self.method]}, {self.num_particles:,} {steps}"
+        steps = f" of {counted(self.num_steps, 'step')}" if self.num_steps else ""
+        return f"{METHODS[self.method]}, {counted(self.num_particles, 'chain' if steps else 'particle')}{steps}"
 
     def record(self) -> dict[str, Any]:
         """The figures of ``summary`` as JSON types; None for an error of one datum."""
@@ -107,11 +107,16 @@ class Sandwich:
             ["mean lower bound", f"{self.lower.mean():.3f}", f"{_error(self.lower):.3f}", ""],
             ["mean upper bound", f"{self.upper.mean():.3f}", f"{_error(self.upper):.3f}", ""],
             ["mean gap", f"{self.gap_mean:.3f}", f"{self.gap_standard_error:.3f}",
-             f"largest {self.gap.max():.3f}, of one datum"],
+             f"largest {self.gap.max():.3f}, of one datum{self._doubt}"],
         ]  # fmt: skip
         seed = "not set" if self.seed is None else self.seed
         head = f"log p(x) of {self.num_data:,} simulated data by {self.procedure}, seed {seed}"
         return "\n".join([head, *aligned([["nats per datum", "", "error", ""], *rows], right=[1, 2])])
+
+    @property
+    def _doubt(self) -> str:
+        alone = self.num_data > 1 and self.gap.max() > self.gap.sum() / 2 > 0
+        return ": over half of the sum, so that the error of the mean says nothing; take more data" if alone else ""
 
     def __repr__(self) -> str:
         return self.summary()
