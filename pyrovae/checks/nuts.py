@@ -12,7 +12,6 @@ import pyro.poutine as poutine
 import torch
 from pyro.infer import MCMC, NUTS
 from torch import Tensor
-from torch.distributions import biject_to
 from tqdm.auto import tqdm
 
 from pyrovae import trees
@@ -25,6 +24,7 @@ from pyrovae.parameters import LocalParameters, floating_dtype, frozen
 from pyrovae.randomness import seeded
 from pyrovae.terms import log_terms, samples
 from pyrovae.trees import Tree
+from pyrovae.unconstrained import unconstraining
 from pyrovae.validation import validating
 
 ROWS = 30  # of a summary
@@ -189,8 +189,8 @@ def nuts(
         Chains: draws of both on the CPU, ``summary()`` with R-hat and effective sample sizes, and ``to_arviz()``.
 
     Raises:
-        PyrovaeError: fewer than 2 chains, 4 draws, 1 of warm-up or 2 draws of the guide; no continuous latent; see
-            also ``log_terms`` and ``log_marginal``.
+        PyrovaeError: fewer than 2 chains, 4 draws, 1 of warm-up or 2 draws of the guide; no continuous latent, or one
+            on a circle or a surface; see also ``log_terms`` and ``log_marginal``.
 
     References:
         Hoffman & Gelman 2014; Vehtari, Gelman, Simpson, Carpenter & Buerkner 2021 (R-hat, ESS).
@@ -264,7 +264,12 @@ class _Sampler:
         if not sites:
             raise PyrovaeError("the program has no continuous latent on which NUTS could move")
         values = {name: site["value"] if from_prior else guide.nodes[name]["value"] for name, site in sites.items()}
-        return {name: biject_to(sites[name]["fn"].support).inv(value) for name, value in values.items()}
+        return {name: _transform(name, sites[name]["fn"]).inv(value) for name, value in values.items()}
+
+
+def _transform(name: str, distribution: Any) -> Any:
+    instead = "look at the draws of log_marginal(..., num_draws=400)"
+    return unconstraining(name, distribution, use="NUTS moves in", instead=instead)
 
 
 class _LoggerAsBefore:

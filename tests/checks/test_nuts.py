@@ -130,6 +130,29 @@ def test_short_chains_are_no_reference() -> None:
     assert "NUTS is no reference" in pv.nuts(exact.program, exact.data(1), **SHORT).summary()
 
 
+@pytest.mark.parametrize(
+    ("latent", "message"),
+    [
+        (lambda: dist.VonMises(torch.zeros(1), 1.0), "'z' lives on a circle, .* that NUTS moves in"),
+        (lambda: dist.VonMises(torch.zeros(1, 2), 1.0).to_event(1), "'z' lives on a circle"),
+        (lambda: pv.families.RelaxedOneHotCategorical(0.5)(torch.zeros(1, 3)), r"'z' lies on a surface"),
+        (lambda: dist.ProjectedNormal(torch.ones(1, 3)), "no map from the real numbers that NUTS moves in"),
+    ],
+)
+def test_where_no_chain_can_move(latent: Any, message: str) -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", latent())
+            pyro.sample("x", dist.Normal(z.reshape(len(x), -1).sum(-1), 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", latent())
+
+    with pytest.raises(pv.PyrovaeError, match=message):
+        pv.nuts(program(model, guide), torch.zeros(1), **SHORT)
+
+
 def test_refusals() -> None:
     exact = linear()
     least = {"num_chains": "at least 2", "num_draws": "at least 4", "num_warmup": "positive", "num_guide": "at least 2"}

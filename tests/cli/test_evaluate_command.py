@@ -28,6 +28,14 @@ def test_evaluate_gives_what_log_marginal_gives(pyrovae: Command, trained: Path)
     assert code == 0 and expected.summary() in out
 
 
+def test_older_evidence_is_replaced_with_a_word(pyrovae: Command, evaluated: Path) -> None:
+    run = copied(evaluated)
+    out = pyrovae("evaluate", run, "--split", "validation")[1]
+    assert "is replaced" not in out
+    out = pyrovae("evaluate", run, "--num_particles", 30)[1]
+    assert "copy/evidence.json is replaced: it held importance sampling, 20 particles, seed 0" in out
+
+
 def test_evaluate_keeps_the_splits_apart(pyrovae: Command, trained: Path) -> None:
     run = copied(trained)
     assert pyrovae("evaluate", run, "--split", "validation")[0] == 0
@@ -89,6 +97,8 @@ def test_each_method_has_files_of_its_own(pyrovae: Command, evaluated: Path) -> 
     assert (run / "evidence.json").read_bytes() == before and (run / "evidence-annealed.png").exists()
     assert pyrovae("evaluate", run, "--tolerance", 50, "--num_particles", 2000, "--num_steps", 40)[0] == 0
     assert records.there(run, "test") == ["importance", "annealed", "tolerance"]
+    _, of_importance = records.read(run, "test")
+    assert record["program_sha256"] == of_importance["program_sha256"] != ""
     assert records.read(run, "test", "tolerance")[0].reached.any()
     assert not list(run.glob("*.unfinished"))
     assert pyrovae("report", run)[0] == 0
