@@ -14,17 +14,17 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import biject_to
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.parameters import LocalParameters
 from pyrovae.placed import placed
 from pyrovae.precision import float64
-from pyrovae.supports import of_distribution
 from pyrovae.rows import repeated
+from pyrovae.supports import of_distribution
 from pyrovae.terms import LogTerms, Terms, log_terms, repeated_log_terms
 from pyrovae.trees import Tree
+from pyrovae.unconstrained import innermost, unconstraining
 
 
 class Point(NamedTuple):
@@ -170,7 +170,7 @@ def from_prior(program: Any) -> Any:
     return SimpleNamespace(model=program.model, guide=guide)
 
 
-class _Enough(Exception):
+class _Enough(Exception):  # noqa: N818 - none is at fault
     """The last latent has been sampled."""
 
 
@@ -250,28 +250,11 @@ def _enumerating(guide: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_point(distribution: Any) -> bool:
     """Whether it is a Delta, which a guide computes and no chain moves."""
-    return isinstance(_innermost(distribution), dist.Delta)
-
-
-def _innermost(distribution: Any) -> Any:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return distribution
+    return isinstance(innermost(distribution), dist.Delta)
 
 
 def _transform(site: Any) -> Any:
-    if isinstance(_innermost(site["fn"]), dist.VonMises | dist.SineBivariateVonMises):  # their support says real
-        raise PyrovaeError(
-            f"latent {site['name']!r} lives on a circle, where annealing has no chains: use method='importance'"
-        )
-    support = of_distribution(site["fn"])
-    try:
-        return biject_to(support)
-    except NotImplementedError as error:
-        raise PyrovaeError(
-            f"the support of latent {site['name']!r}, {support}, has no map from the real numbers "
-            "(torch.distributions.biject_to), so that no chain can move on it: use method='importance'"
-        ) from error
+    return unconstraining(site["name"], site["fn"], use="annealing moves in", instead="use method='importance'")
 
 
 class _Reading(Messenger):

@@ -10,9 +10,9 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from evidence.solvable import SOLVABLE
 from exact import LinearGaussian, assert_mean, log_prob_by_quadrature, program, wide_encoder
 from scipy import stats
-from evidence.solvable import SOLVABLE
 from torch import Tensor, nn
 
 import pyrovae as pv
