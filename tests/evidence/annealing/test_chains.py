@@ -287,6 +287,13 @@ def test_a_pilot_costs_what_its_path_needs(double: None) -> None:
     assert numbers[0] == 1 < numbers[1] < numbers[2] < numbers[3] <= chains.STATIONS
 
 
+def test_a_pilot_that_meets_nothing_leaves_even_steps() -> None:
+    """Weights all equal, or all zero: lengths of nothing but rounding must not decide on temperatures."""
+    for log_p in (normal(0.0, 1.0), lambda u: normal(0.0, 1.0)(u) - math.inf):
+        frozen = settled(evaluated(normal(0.0, 1.0), log_p), torch.randn(16, 2, 3), 10, Annealing())
+        torch.testing.assert_close(frozen.temperatures, torch.linspace(0, 1, 11).double()[:, None].expand(-1, 2))
+
+
 def test_a_pilot_learns_the_scale_of_each_dimension_again(double: None) -> None:
     """Dimensions alike at the start and not at the end."""
     scales = torch.tensor([1.0, 0.1, 0.01])
@@ -310,7 +317,7 @@ def test_a_pilot_of_a_single_chain(double: None, num_chains: int, schedule: Sche
 
 def test_impossible_options_are_refused() -> None:
     for options, message in [
-        ({"num_leapfrog": 0}, "num_leapfrog must be at least 1; got 0"),
+        ({"num_leapfrog": 0}, "num_leapfrog must be positive; got 0"),
         ({"acceptance": 1.0}, "acceptance must lie between 0 and 1"),
         ({"acceptance": 0.0}, "acceptance must lie between 0 and 1"),
         ({"start": "posterior"}, "start must be"),
