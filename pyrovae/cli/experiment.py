@@ -98,7 +98,7 @@ class Experiment:
         return {"seed": self.config.seed, **own, **asked}
 
     def evaluate(self, program: Any, split: Split, *, checkpoint: Path, **options: Any) -> Evidence:
-        """``pyrovae.log_marginal`` of a split, in the data's own units; the exact method has no use for a checkpoint."""
+        """``pyrovae.log_marginal`` of a split, in the data's own units; the exact method keeps no checkpoint."""
         jacobian = self.data().log_jacobian_of(split.x)
         kept = None if options.get("method") == "exact" else checkpoint
         return log_marginal(program, split.x, *split.given, log_jacobian=jacobian, checkpoint=kept, **options)
