@@ -12,10 +12,10 @@ import pyro.poutine as poutine
 import torch
 from pyro.infer import MCMC, NUTS
 from torch import Tensor
-from torch.distributions import biject_to
 from tqdm.auto import tqdm
 
 from pyrovae import trees
+from pyrovae.arguments import whole
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.marginal import log_marginal
 from pyrovae.evidence.result import Evidence
@@ -24,6 +24,7 @@ from pyrovae.parameters import LocalParameters, floating_dtype, frozen
 from pyrovae.randomness import seeded
 from pyrovae.terms import log_terms, samples
 from pyrovae.trees import Tree
+from pyrovae.unconstrained import unconstraining
 from pyrovae.validation import validating
 
 ROWS = 30  # of a summary
@@ -188,8 +189,8 @@ def nuts(
         Chains: draws of both on the CPU, ``summary()`` with R-hat and effective sample sizes, and ``to_arviz()``.
 
     Raises:
-        PyrovaeError: fewer than 2 chains, 4 draws, 1 of warm-up or 2 draws of the guide; no continuous latent; see
-            also ``log_terms`` and ``log_marginal``.
+        PyrovaeError: fewer than 2 chains, 4 draws, 1 of warm-up or 2 draws of the guide; no continuous latent, or one
+            on a circle or a surface; see also ``log_terms`` and ``log_marginal``.
 
     References:
         Hoffman & Gelman 2014; Vehtari, Gelman, Simpson, Carpenter & Buerkner 2021 (R-hat, ESS).
@@ -201,11 +202,10 @@ def nuts(
         >>> chains.posterior["z"].shape
         torch.Size([2, 10, 1, 2])
     """
-    if num_chains < 2 or num_draws < 4 or num_warmup < 1 or num_guide < 2:
-        raise PyrovaeError(
-            "R-hat needs at least 2 chains of 4 draws, and NUTS 1 of warm-up, and a comparison 2 draws of the guide; "
-            f"got {num_chains}, {num_draws}, {num_warmup} and {num_guide}"
-        )
+    whole("num_chains", num_chains, 2)  # R-hat compares them
+    whole("num_draws", num_draws, 4)
+    whole("num_warmup", num_warmup)
+    whole("num_guide", num_guide, 2)
     size = trees.num_data(x, *given)
     with frozen(program) as device, seeded(seed, device), LocalParameters().scope():
         data = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
@@ -218,7 +218,8 @@ def nuts(
                 for n in range(size)
             ]
         posterior = {name: torch.cat([draws[name] for draws, _ in columns], 2).cpu() for name in columns[0][0]}
-        guide = {name: _guided(program, data, num_guide)[name] for name in posterior}
+        drawn = _guided(program, data, num_guide)
+        guide = {name: drawn[name] for name in posterior}
         again = None if seed is None else seed + 1
         evidence = log_marginal(
             program, *data, num_particles=num_guide, num_draws=num_guide, seed=again, compile=False, progress=False
@@ -263,7 +264,12 @@ class _Sampler:
         if not sites:
             raise PyrovaeError("the program has no continuous latent on which NUTS could move")
         values = {name: site["value"] if from_prior else guide.nodes[name]["value"] for name, site in sites.items()}
-        return {name: biject_to(sites[name]["fn"].support).inv(value) for name, value in values.items()}
+        return {name: _transform(name, sites[name]["fn"]).inv(value) for name, value in values.items()}
+
+
+def _transform(name: str, distribution: Any) -> Any:
+    instead = "look at the draws of log_marginal(..., num_draws=400)"
+    return unconstraining(name, distribution, use="NUTS moves in", instead=instead)
 
 
 class _LoggerAsBefore:

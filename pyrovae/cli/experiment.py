@@ -104,6 +104,8 @@ class Experiment:
 
     def sandwich(self, program: Any, **options: Any) -> Sandwich:
         """``pyrovae.sandwich``, given what test data are given, which are taken in turn."""
+        if options["num_data"] < 1:
+            raise PyrovaeError(f"num_data must be positive; got {options['num_data']}")
         test, rows = self.data().test, torch.arange(options["num_data"]) % len(self.data().test.x)
         given = [trees.rows(tree, rows) for tree in test.given]
         return sandwich(program, *given, like=trees.rows(test.x, rows), **{"seed": self.config.seed, **options})

@@ -16,10 +16,12 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.plan import Plan
 from pyrovae.evidence.weights.expectations import Expectation
 from pyrovae.evidence.weights.pareto import threshold
+from pyrovae.lines import counted
 
 # k-hat and the standard error come from the same draws: where many data are flagged, the others are not safe either.
 FEW = 64  # chains, below which k-hat says nothing
 SPREAD = 0.1  # nats, between runs
+VERIFIED = "log p(x, z) is quadratic in z by its operations, and at the points tried"
 DOUBT = "no coverage is claimed: errors understate there, and may elsewhere"
 
 
@@ -54,10 +56,11 @@ class Evidence:
         log_prob: log 1/S sum_s w_s, (N,) float64, nats. In expectation a lower bound on log p(x).
         standard_error: its Monte Carlo standard error by the delta method, (N,), nats. It understates where k-hat is
             above the threshold.
-        ess: effective sample size (sum w)^2 / sum w^2, (N,).
-        pareto_k: k-hat of the weights' tail, (N,); nan where all weights are equal (an exact guide).
+        ess: effective sample size (sum w)^2 / sum w^2, (N,); by annealing of chains, which are few.
+        pareto_k: k-hat of the weights' tail, (N,); nan where all weights are equal (an exact guide). By annealing of
+            the chains' weights, and judged from 64 chains on.
         num_particles: S: particles, or chains.
-        method: "importance", "annealed", or, to a tolerance, "mixed".
+        method: "importance", "annealed", "exact", or, to a tolerance, "mixed".
         num_steps: of annealing; 1 for importance sampling.
         start: where chains begin, "guide" or "prior".
         acceptance: the mean acceptance rate of a datum's chains, (N,); by annealing alone, else nan, or None.
@@ -78,6 +81,8 @@ class Evidence:
         expectations: posterior expectations by name, where they were asked for.
         plan: the method and budget of each datum, where a tolerance was asked for; ``num_particles`` and ``num_steps``
             are then the largest.
+        data_digest: of the values of x, and behind a dash of what was given, hexadecimal; "" if unknown. By it
+            ``compare`` and ``inference_gaps`` refuse evidence of other data.
     """
 
     log_prob: Tensor
@@ -99,6 +104,7 @@ class Evidence:
     truncated: Tensor | None = None
     expectations: Mapping[str, Expectation] = field(default_factory=dict, repr=False)
     plan: Plan | None = field(default=None, repr=False)
+    data_digest: str = ""
 
     @property
     def num_data(self) -> int:
@@ -172,12 +178,33 @@ class Evidence:
     @property
     def doubt(self) -> str:
         """What makes data ``unreliable``, in words."""
+        if self._too_few:
+            return f"{self._too_few},"
         return f"{self._sign('k-hat is above', 'independent runs differ by more than')}, or no error can be given,"
 
     @property
     def sign(self) -> str:
         """What data are ``unreliable`` by, in few words."""
-        return self._sign("k-hat above", "runs apart by over")
+        return self._too_few or self._sign("k-hat above", "runs apart by over")
+
+    @property
+    def _too_few(self) -> str:
+        """Why nothing can be judged at all, in few words."""
+        if self.plan is None and self.method == "importance" and self.threshold <= 0:
+            return "too few particles for k-hat"
+        return "too few chains to compare" if self.method == "annealed" and self.spread.isnan().all() else ""
+
+    @property
+    def remedy(self) -> str:
+        """What may help where data are ``unreliable`` or a tolerance was not ``reached``, in words."""
+        closed = "method='exact' where the program is linear-Gaussian"
+        if self.plan is not None:
+            most = "a larger num_particles" if self.plan.refusal else "a larger num_steps or num_particles"
+            return f"{most}, or {closed}"
+        if self.method == "annealed":
+            other = "" if self.start == "prior" else ", annealing=Annealing(start='prior')"
+            return f"more num_steps or num_particles{other}, or {closed}"
+        return f"method='annealed' or tolerance=0.1, more num_particles, or {closed}"
 
     def _sign(self, of_k: str, of_runs: str) -> str:
         signs = [f"{of_k} {' to '.join(f'{limit:.2f}' for limit in self._limits)}"] if self._limits else []
@@ -221,8 +248,8 @@ class Evidence:
         rows = [*trust, *self._figure_rows()]
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         lines = [f"{name:<{widths[0]}}  {value:>{widths[1]}}  {note}" for name, value, note in rows]
-        seed = "not set" if self.seed is None else self.seed
-        return "\n".join([f"log p(x) by {self.procedure}, seed {seed}", *lines])
+        seed = "" if self.method == "exact" else ", seed not set" if self.seed is None else f", seed {self.seed}"
+        return "\n".join([f"log p(x) by {self.procedure}{seed}", *lines])
 
     @property
     def kind(self) -> str:
@@ -235,10 +262,11 @@ class Evidence:
         if self.plan is not None:
             return f"importance sampling or annealing, to a tolerance of {self.plan.tolerance:g} nats"
         if self.method == "annealed":
-            return f"annealing from the {self.start}, {self.num_particles:,} chains of {self.num_steps:,} steps"
+            chains, steps = counted(self.num_particles, "chain"), counted(self.num_steps, "step")
+            return f"annealing from the {self.start}, {chains} of {steps}"
         if self.method == "exact":
             return "integration in closed form"
-        return f"importance sampling, {self.num_particles:,} particles"
+        return f"importance sampling, {counted(self.num_particles, 'particle')}"
 
     def _trust_rows(self) -> list[tuple[str, str, str]]:
         percent = f"{100 * self.share_unreliable:.1f} %"
@@ -247,23 +275,38 @@ class Evidence:
         return [
             (self.sign, percent, f"of {self.num_data:,} data: {trust}"),
             *([] if self.plan is None else self._plan_rows(self.plan)),
+            *([("  what may help", "", self.remedy)] if self._wanting else []),
             *([] if self.acceptance is None else [self._acceptance_row(self.acceptance)]),
             ("effective sample size", f"{middle:,.1f}", f"in the median; below {few:,.1f} for 5 % of the data"),
         ]
 
+    @property
+    def _wanting(self) -> bool:
+        return bool((self.unreliable if self.plan is None else ~self.reached).any())
+
     def _plan_rows(self, plan: Plan) -> list[tuple[str, str, str]]:
         share = f"{100 * self.share_reached:.1f} %"
+        told = f"of {self.num_data:,} data: an error of {plan.tolerance:g} nats at most, none with {self.sign}"
         return [
-            ("tolerance reached", share, f"of {self.num_data:,} data: an error of {plan.tolerance:g} nats at most"),
+            ("tolerance reached", share, told),
+            *([("  not reached", f"{int((~self.reached).sum()):,}", self.missed)] if not self.reached.all() else []),
             *plan.rows(),
         ]
+
+    @property
+    def missed(self) -> str:
+        """Why data did not reach the tolerance, in words."""
+        doubtful = int(self.unreliable.sum())
+        return f"{int((~self.reached).sum()) - doubtful:,} for their error, {doubtful:,} with {self.sign}"
 
     def _acceptance_row(self, rates: Tensor) -> tuple[str, str, str]:
         low = rates[~rates.isnan()].min().item()
         return "acceptance", f"{rates.nanmean().item():.2f}", f"of transitions; at least {low:.2f} for every datum"
 
     def _figure_rows(self) -> list[tuple[str, str, str]]:
-        kind = {"exact": "exact", "lower bound": "lower bound, in expectation"}.get(self.kind, "estimate, not a bound")
+        kind = {"exact": f"exact: {VERIFIED}", "lower bound": "lower bound, in expectation"}.get(
+            self.kind, "estimate, not a bound"
+        )
         particles, data = self.mean_standard_error, self.mean_sampling_error
         units = ("  of it, log-Jacobian", f"{self.log_jacobian:.3f}", "nats: the density is in the data's own units")
         return [
@@ -302,6 +345,7 @@ class Evidence:
             "start": self.start,
             "acceptance": None if self.acceptance is None else self.acceptance.nanmean().item(),
             "num_dimensions": self.num_dimensions,
+            "data_digest": self.data_digest,
             "seed": self.seed,
             "procedure": self.procedure,
             "pareto_k_threshold": self.threshold,
@@ -326,6 +370,8 @@ class Evidence:
         """ArviZ data: an InferenceData under ArviZ 0.23, a DataTree under 1.x.
 
         Groups: posterior (importance-resampled draws, one chain), posterior_predictive, log_likelihood, observed_data.
+        The draws are no Markov chain, and repeat where weights are large: R-hat and ESS of ``arviz.summary`` mean
+        nothing for them; ``ess`` and ``pareto_k`` say how far to trust them.
 
         Raises:
             PyrovaeError: no draws were kept.

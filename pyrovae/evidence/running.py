@@ -24,12 +24,18 @@ class Passes:
     Args:
         seed: None draws one from the global generator.
         checkpoint: where the blocks of all passes are kept, if anywhere.
+        title: of the progress bar.
     """
 
     def __init__(
-        self, setting: Setting, seed: int | None, checkpoint: Checkpoint | None = None, progress: bool | None = None
+        self,
+        setting: Setting,
+        seed: int | None,
+        checkpoint: Checkpoint | None = None,
+        progress: bool | None = None,
+        title: str = "log_marginal",
     ) -> None:
-        self.setting, self.checkpoint, self.progress = setting, checkpoint, progress
+        self.setting, self.checkpoint, self.progress, self.title = setting, checkpoint, progress, title
         self._seeds = torch.Generator().manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
 
     def __call__(self, name: str, estimator: Estimator, index: np.ndarray | None = None) -> list[Block]:
@@ -41,7 +47,7 @@ class Passes:
         stage = self.checkpoint.stage(name, how) if self.checkpoint else None
         blocks = [Block(figures) for figures in stage.parts] if stage else []
         starts = range(stage.size if stage else 0, size, block)
-        desc, disable = f"log_marginal, {name}", None if self.progress is None else not self.progress
+        desc, disable = f"{self.title}, {name}", None if self.progress is None else not self.progress
         with seeded(base, self.setting.device), validating(False):
             try:
                 for start in tqdm(starts, desc=desc, unit="block", disable=disable):

@@ -12,13 +12,13 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import biject_to
 
 from pyrovae.errors import PyrovaeError
 from pyrovae.placed import placed
 from pyrovae.precision import float64
 from pyrovae.terms import LogTerms, Terms, repeated_log_terms
 from pyrovae.trees import Tree
+from pyrovae.unconstrained import innermost, unconstraining
 
 
 class Point(NamedTuple):
@@ -181,27 +181,11 @@ def _enumerating(guide: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_point(distribution: Any) -> bool:
     """Whether it is a Delta, which a guide computes and no chain moves."""
-    return isinstance(_innermost(distribution), dist.Delta)
-
-
-def _innermost(distribution: Any) -> Any:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return distribution
+    return isinstance(innermost(distribution), dist.Delta)
 
 
 def _transform(site: Any) -> Any:
-    if isinstance(_innermost(site["fn"]), dist.VonMises | dist.SineBivariateVonMises):  # their support says real
-        raise PyrovaeError(
-            f"latent {site['name']!r} lives on a circle, where annealing has no chains: use method='importance'"
-        )
-    try:
-        return biject_to(site["fn"].support)
-    except NotImplementedError as error:
-        raise PyrovaeError(
-            f"the support of latent {site['name']!r}, {site['fn'].support}, has no map from the real numbers "
-            "(torch.distributions.biject_to), so that no chain can move on it: use method='importance'"
-        ) from error
+    return unconstraining(site["name"], site["fn"], use="annealing moves in", instead="use method='importance'")
 
 
 class _Reading(Messenger):
