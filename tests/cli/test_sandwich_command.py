@@ -34,6 +34,13 @@ def test_data_are_simulated_under_what_test_data_are_given(pyrovae: Command, con
     assert pyrovae("sandwich", copied(conditional), *FEW, "--num_steps", 2)[0] == 0
 
 
+def test_particles_are_those_of_the_config_by_its_method(pyrovae: Command, trained: Path) -> None:
+    run = copied(trained)  # whose config has 20, for importance sampling
+    words = ("--num_data", 3, "--device", "cpu")
+    assert "importance sampling, 20 particles" in pyrovae("sandwich", run, "--method", "importance", *words)[1]
+    assert "annealed importance sampling, 16 chains" in pyrovae("sandwich", run, *words, "--num_steps", 2)[1]
+
+
 def test_options_of_another_method_are_refused_in_one_line(pyrovae: Command, trained: Path) -> None:
     code, _, err = pyrovae("sandwich", trained, "--method", "importance", "--num_steps", 3)
     assert code == 2 and "num_steps and annealing are for method='annealed'" in err and err.count("\n") == 1
