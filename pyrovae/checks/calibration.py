@@ -92,6 +92,7 @@ class Calibration:
         head = f"{head}; p = {self.p_value:.2g}: {self._verdict}"
         lines = aligned([HEADER, *map(self._row, self.ranks)], right=range(1, 6))
         notes = [
+            "smallest p: of the dimensions by themselves; that of the verdict is corrected for their number",
             "mean rank: 0.5 if calibrated; a latent above it: the guide lies too low",
             "spread: of the ranks, 1 if calibrated; a latent above it: the guide is too narrow, below it: too wide",
         ]

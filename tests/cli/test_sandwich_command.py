@@ -25,6 +25,7 @@ def test_sandwich_gives_what_the_function_gives(pyrovae: Command, trained: Path,
     assert code == 0 and expected.summary() in out
     record = json.loads((run / f"{file}.json").read_text())
     assert expected.record().items() <= record.items() and record["seconds"] > 0
+    assert (run / f"{file}.png").read_bytes().startswith(b"\x89PNG")
     if method == "annealed":  # a page takes seconds
         assert pyrovae("report", run)[0] == 0
         assert "Sandwich bounds on simulated data" in (run / "report.html").read_text()
