@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pyrovae import trees
+from pyrovae.arguments import whole
 from pyrovae.checks import uniformity
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.blocks import Data, Setting, most_rows
@@ -162,8 +163,7 @@ def calibration(
         (torch.Size([50, 2]), False)
     """
     for name, value, least in (("num_data", num_data, 2), ("num_draws", num_draws, 1)):
-        if value < least:
-            raise PyrovaeError(f"{name} must be at least {least}; got {value}")
+        whole(name, value, least)
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         truth = simulate(program, num_data, *given, like=like)
         data = Data((truth.x, *given), floating_dtype(program), device)

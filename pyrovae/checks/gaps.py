@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyrovae import trees
+from pyrovae.arguments import whole
 from pyrovae.checks.local import Local
 from pyrovae.checks.local_flow import LocalFlow
 from pyrovae.checks.refinement import (
@@ -25,6 +26,7 @@ from pyrovae.checks.refinement import (
     refine,
 )
 from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.identity import identity
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.weights.streaming import Accumulator
 from pyrovae.lines import aligned
@@ -247,23 +249,30 @@ def inference_gaps(
                 rows = trees.rows(data, slice(start, start + BLOCK))
                 block = Block(terms, rows, trees.num_data(*rows), device)
                 parts.append(_figures(search(program, block), _part(evidence, start)))
-    return _gathered(parts, evidence, num_steps, num_particles, seed)
+    gaps = _gathered(parts, evidence, num_steps, num_particles, seed)
+    if evidence is None:
+        gaps = replace(gaps, evidence=replace(gaps.evidence, data_digest=identity(x, *given)))
+    return gaps
 
 
 def _checked(
     x: Tree, given: tuple[Tree, ...], evidence: Evidence | None, num_steps: int, num_particles: int, rate: float
 ) -> int:
     size = trees.num_data(x, *given)
-    if num_steps < 2 or num_particles < 2 or not 0 < rate < math.inf:
-        raise PyrovaeError(
-            f"num_steps and num_particles must be at least 2, learning_rate positive and finite; got {num_steps}, "
-            f"{num_particles}, {rate}"
-        )
+    whole("num_steps", num_steps, 2)
+    whole("num_particles", num_particles, 2)
+    if not 0 < rate < math.inf:
+        raise PyrovaeError(f"learning_rate must be positive and finite; got {rate}")
     if evidence is not None and evidence.num_data != size:
         raise PyrovaeError(f"the evidence is of {evidence.num_data} data, x of {size}: evaluate on the same data")
     if evidence is not None and evidence.log_jacobian:
         raise PyrovaeError(
             "the evidence has a log-Jacobian, the ELBO has none: evaluate log_marginal without log_jacobian"
+        )
+    if evidence is not None and evidence.data_digest not in ("", identity(x, *given)):
+        raise PyrovaeError(
+            "the evidence is of other data: the values of x or of what is given, or their order, differ. Pass "
+            "log_marginal of these, or leave evidence out"
         )
     return size
 

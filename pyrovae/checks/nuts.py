@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyrovae import trees
+from pyrovae.arguments import whole
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.marginal import log_marginal
 from pyrovae.evidence.result import Evidence
@@ -202,11 +203,10 @@ def nuts(
         >>> chains.posterior["z"].shape
         torch.Size([2, 10, 1, 2])
     """
-    if num_chains < 2 or num_draws < 4 or num_warmup < 1 or num_guide < 2:
-        raise PyrovaeError(
-            "R-hat needs at least 2 chains of 4 draws, and NUTS 1 of warm-up, and a comparison 2 draws of the guide; "
-            f"got {num_chains}, {num_draws}, {num_warmup} and {num_guide}"
-        )
+    whole("num_chains", num_chains, 2)  # R-hat compares them
+    whole("num_draws", num_draws, 4)
+    whole("num_warmup", num_warmup)
+    whole("num_guide", num_guide, 2)
     size = trees.num_data(x, *given)
     with frozen(program) as device, seeded(seed, device), LocalParameters().scope():
         data = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]

@@ -49,7 +49,8 @@ def evaluate(run: Stored, *, split: str = "test", device: str = "auto", **asked:
     records.write(run.path, evidence, about)
     write_figure(place.with_suffix(".png"), report.evidence(evidence))
     unfinished.unlink(missing_ok=True)
-    say(f"log p(x) of the {evidence.num_data:,} {split} data of {data.name}, in {seconds:.1f} s")
+    earlier = f", {before.seconds:.1f} s of them before it was stopped" if before.data else ""
+    say(f"log p(x) of the {evidence.num_data:,} {split} data of {data.name}, in {seconds:.1f} s{earlier}")
     say(evidence.summary())
     return evidence
 
@@ -78,11 +79,20 @@ def _told(found: Done) -> str:
 
 @contextmanager
 def _interruption_told(unfinished: Path) -> Iterator[None]:
+    before = _written(unfinished)
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        if found := done(unfinished).data:
-            say(f"interrupted; done: {_told(Done(found, 0.0))}; the same command goes on from there")
+        if _written(unfinished) == before:  # by this command nothing, and what is there may be of another one
+            say(f"interrupted before anything was done{f'; {unfinished} is as it was' if before else ''}")
+        elif (found := done(unfinished)).data:
+            say(f"interrupted; done: {_told(found)}; the same command goes on from there")
         else:
+            say("interrupted before anything was done")
             unfinished.unlink(missing_ok=True)
         raise
+
+
+def _written(file: Path) -> int:
+    """When, in nanoseconds; 0 where there is none."""
+    return file.stat().st_mtime_ns if file.exists() else 0

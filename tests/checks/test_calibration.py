@@ -173,7 +173,7 @@ def test_networks_that_cannot_take_particles() -> None:
     ("options", "message"),
     [
         ({"num_data": 1}, "num_data must be at least 2; got 1"),
-        ({"num_draws": 0}, "num_draws must be at least 1; got 0"),
+        ({"num_draws": 0}, "num_draws must be positive; got 0"),
         ({"quantities": {"all": lambda z: z["z"]}}, r"'all' must give one number .* \(9, 20\); got \(9, 20, 2\)"),
         ({"quantities": {"bad": lambda z: z["z"][..., 0] * math.nan}}, "bad is nan"),
     ],

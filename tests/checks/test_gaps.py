@@ -294,7 +294,7 @@ def test_refusals(known: Known) -> None:
     refused("at least 2", num_steps=1)
     refused("at least 2", num_particles=1)
     for rate in (0.0, math.inf, math.nan):
-        refused("learning_rate positive", learning_rate=rate)
+        refused("learning_rate must be positive", learning_rate=rate)
     given = pv.log_marginal(known.program, known.x[:2], num_particles=500, log_jacobian=1.0, seed=0, progress=False)
     refused("2 data, x of 8", evidence=given)
     refused("log-Jacobian", x=known.x[:2], evidence=given)

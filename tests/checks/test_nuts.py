@@ -165,9 +165,10 @@ def test_where_no_chain_can_move(latent: Any, message: str) -> None:
 
 def test_refusals() -> None:
     exact = linear()
-    for options in ({"num_chains": 1}, {"num_draws": 3}, {"num_warmup": 0}, {"num_guide": 1}):
-        with pytest.raises(pv.PyrovaeError, match="at least 2 chains"):
-            pv.nuts(exact.program, exact.data(1), **options)
+    least = {"num_chains": "at least 2", "num_draws": "at least 4", "num_warmup": "positive", "num_guide": "at least 2"}
+    for name, words in least.items():
+        with pytest.raises(pv.PyrovaeError, match=f"{name} must be {words}; got 0"):
+            pv.nuts(exact.program, exact.data(1), **{name: 0})
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):

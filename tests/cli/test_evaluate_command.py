@@ -10,7 +10,7 @@ from runs import Command, copied
 from safetensors.torch import load_file
 
 import pyrovae as pv
-from pyrovae.cli import records
+from pyrovae.cli import experiment, records
 from pyrovae.evidence.importance import Importance
 
 
@@ -128,12 +128,20 @@ def test_what_was_stopped_goes_on_to_the_same_bits(
     other = (*words, "--num_particles", 7)
     code, _, err = pyrovae("evaluate", run, *other)
     assert code == 2 and "7 here" in err and "or remove the file" in err and file.exists()
+    with monkeypatch.context() as patch:  # before it sees that the file is of another budget
+        patch.setattr(experiment.Experiment, "evaluate", interrupted)
+        code, out, _ = pyrovae("evaluate", run, *other)
+    assert code == 130 and f"before anything was done; {file} is as it was" in out and "the same command" not in out
     code, out, _ = pyrovae("evaluate", run, *words)
     assert code == 0 and re.search(rf"found {file}, an evaluation that was stopped; done: estimate of \d+ data", out)
-    assert not file.exists()
+    assert not file.exists() and re.search(r"in \d+\.\d s, \d+\.\d s of them before it was stopped", out)
     assert pyrovae("evaluate", whole, *words)[0] == 0
     name = f"{file.stem}.safetensors"
     assert (run / name).read_bytes() == (whole / name).read_bytes()
+
+
+def interrupted(*args: object, **options: object) -> None:
+    raise KeyboardInterrupt
 
 
 def stopping(patch: pytest.MonkeyPatch, estimator: type, after: int) -> None:
@@ -151,7 +159,8 @@ def test_where_nothing_was_done_nothing_stays(pyrovae: Command, trained: Path, m
     run = copied(trained)
     with monkeypatch.context() as patch:
         stopping(patch, Importance, after=0)
-        assert pyrovae("evaluate", run)[0] == 130
+        code, out, _ = pyrovae("evaluate", run)
+    assert code == 130 and "interrupted before anything was done" in out and "the same command" not in out
     assert not list(run.glob("*.unfinished"))
 
 

@@ -17,6 +17,7 @@ from exact import LinearGaussian, assert_mean, program
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.compiled.backends import interpreted
 from pyrovae.evidence import checkpoint, tolerance
 
 FEW = pv.Annealing(num_leapfrog=2)
@@ -205,6 +206,43 @@ def test_a_run_that_was_stopped_goes_on(
         assert torch.equal(getattr(ev, name).nan_to_num(-1.0), getattr(whole, name).nan_to_num(-1.0))
     with pytest.raises(pv.PyrovaeError, match=r"tolerance: 0\.2 there, 0\.3 here"):
         _log_marginal(vae, x, checkpoint=path, **options | {"tolerance": 0.3})
+
+
+@pytest.mark.parametrize("stage", ["pilot", "pilot of annealing", "steps", "particles"])
+def test_each_stage_goes_on_only_as_it_was_begun(
+    double: None, short: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str
+) -> None:
+    """Stopped in any of its stages, it does not go on with another memory or compiled, were those before it the same.
+
+    So they may be: the sizes and the graph of the pilot do not tell those of the stages after it.
+    """
+    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: interpreted)
+    _, vae, x = _partly_narrow(8)
+    options: dict[str, Any] = {"tolerance": 0.2, "num_steps": 10, "memory": 200_000, "compile": False}
+    path, begin = tmp_path / "checkpoint", checkpoint.Checkpoint.stage
+
+    def stopped(own: Any, name: str, how: Any) -> Any:
+        monkeypatch.setattr(checkpoint.Stage, "add", _add_and_stop if name.endswith(stage) else add)
+        return begin(own, name, how)
+
+    def others_the_same(own: Any, name: str, how: Any) -> Any:
+        return begin(own, name, how if name.endswith(stage) else own.stages[name].how)
+
+    add = checkpoint.Stage.add
+    monkeypatch.setattr(checkpoint.Checkpoint, "stage", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        _log_marginal(vae, x, checkpoint=path, **options)
+    before = path.read_bytes()
+    monkeypatch.setattr(checkpoint.Checkpoint, "stage", others_the_same)
+    for other, differs in (({"memory": 20_000}, "at once: "), ({"compile": True}, "compiled: False there, True here")):
+        with pytest.raises(pv.PyrovaeError, match=rf"another estimate \([\w ]*{stage}, {differs}"):
+            _log_marginal(vae, x, checkpoint=path, **options | other)
+        assert path.read_bytes() == before
+
+
+def _add_and_stop(stage: checkpoint.Stage, block: Any) -> None:
+    stage.parts.append(block.figures)
+    raise KeyboardInterrupt
 
 
 def test_draws_and_expectations_are_those_of_their_data(double: None, short: None) -> None:

@@ -53,7 +53,7 @@ def few_chains(n: int = 50) -> pv.Evidence:
     """Four runs of each datum, apart by 2 s / sqrt 3 / sqrt 4."""
     spread = torch.logspace(-3, 1, n).double()
     runs = torch.tensor([-1.0, -1, 1, 1]).double()[:, None] * spread * math.sqrt(3)
-    return replace(result(n), runs=runs, method="annealed", num_particles=16, num_steps=100)
+    return replace(result(n), runs=runs, standard_error=spread / 2, method="annealed", num_particles=16, num_steps=100)
 
 
 def test_few_chains_are_judged_by_the_spread_of_their_runs() -> None:

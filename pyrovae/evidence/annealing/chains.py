@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from pyrovae.arguments import whole
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.latents import Point
 from pyrovae.evidence.annealing.schedules import Adaptive, Pilot, Schedule, interpolated, sigmoid
@@ -49,8 +50,7 @@ class Annealing:
     def __post_init__(self) -> None:
         if isinstance(self.schedule, type) or not callable(self.schedule):
             raise PyrovaeError(f"schedule must be Linear(), Sigmoid() or Adaptive(); got {self.schedule!r}")
-        if self.num_leapfrog < 1:
-            raise PyrovaeError(f"num_leapfrog must be at least 1; got {self.num_leapfrog}")
+        whole("num_leapfrog", self.num_leapfrog)
         if not 0 < self.acceptance < 1:
             raise PyrovaeError(f"acceptance must lie between 0 and 1; got {self.acceptance}")
         if self.start not in ("auto", "guide", "prior"):

@@ -34,7 +34,7 @@ class Expectation:
     standard_error: Tensor
 
     def __repr__(self) -> str:
-        return f"Expectation(mean={tuple(self.mean.shape)})"
+        return f"Expectation(mean and standard_error of shape {tuple(self.mean.shape)}, by datum)"
 
 
 def evaluated(functions: Mapping[str, Function], latents: dict[str, Tensor]) -> dict[str, Tensor]:
