@@ -174,7 +174,7 @@ class _Scouts:
     def block(self, rows: list[Tree]) -> Block:
         size, annealed = trees.num_data(*rows), self.annealed
         rows = padded(rows, self.sizes.block)
-        evaluate, frozen = annealed.evaluate(rows), annealed.pilot(rows)
+        evaluate, frozen = annealed.evaluate(rows), annealed.settled(rows)
         starts = (annealed.joint.draw(self.sizes.chunk, *rows) for _ in range(0, SCOUTS, self.sizes.chunk))
         log_w = torch.cat([forwards(evaluate, u, frozen, annealed.annealing)[0] for u in starts])
         forget(annealed.setting.program)
