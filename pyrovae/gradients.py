@@ -182,8 +182,9 @@ def _refuse_without_score(t: LogTerms, objective: Objective) -> None:
     if t.unreparameterised and not getattr(function, "score_function", False):
         raise PyrovaeError(
             f"the guide samples {list(t.unreparameterised)} without reparameterisation, so the gradient would lack its "
-            "score: enumerate them (infer={'enumerate': 'parallel'}), leave discrete ones to be summed out, or use an "
-            "objective that holds the score term and says so (score_function = True)"
+            'score. Mark a discrete one infer={"enumerate": "parallel"} in the guide, or leave it out of the guide: '
+            "the model's is then summed out. For others use an objective that holds the score term and says so "
+            "(score_function = True)"
         )
 
 

@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 
+def counted(number: int, noun: str) -> str:
+    """How many of what.
+
+    >>> counted(1, "chain"), counted(5000, "particle")
+    ('1 chain', '5,000 particles')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
     """A line per row, columns two spaces apart; those in ``right`` end together, the others begin together.
 

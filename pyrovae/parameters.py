@@ -24,6 +24,7 @@ from torch.distributions import (
 )
 from torch.distributions.transforms import _InverseTransform
 
+from pyrovae.arguments import check_program
 from pyrovae.errors import PyrovaeError
 
 
@@ -149,8 +150,31 @@ def adopt(program: Any, *args: Any) -> nn.Module:
     """``program`` as a module that owns every parameter it uses: itself where it already does.
 
     Args:
+        program: any object with ``model(x, *given)`` and ``guide(x, *given)``, as a plain Pyro model and guide are.
         args: a few rows of ``(x, *given)``, on which model and guide are run once to meet their statements.
+
+    Returns:
+        nn.Module: a program whose parameters those of ``pyro.param`` are too, with the values of Pyro's store where
+        it has them. The store stays as it is, and later changes in it have no effect.
+
+    Raises:
+        PyrovaeError: no model or no guide.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> from types import SimpleNamespace
+        >>> from pyrovae.parameters import adopt
+        >>> def model(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         z = pyro.sample("z", dist.Normal(0, 1))
+        ...         pyro.sample("x", dist.Normal(z, 1), obs=x)
+        >>> def guide(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         pyro.sample("z", dist.Normal(pyro.param("slope", torch.tensor(0.3)) * x, 1))
+        >>> [name for name, _ in adopt(SimpleNamespace(model=model, guide=guide), torch.randn(3)).named_parameters()]
+        ['own.slope']
     """
+    check_program(program)
     handler = LocalParameters()
     with torch.no_grad(), torch.random.fork_rng(), pyro.poutine.block(), handler.scope():
         with pyro.poutine.trace() as guide:

@@ -14,6 +14,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyrovae import trees
+from pyrovae.arguments import check_program
 from pyrovae.errors import PyrovaeError
 from pyrovae.parameters import LocalParameters, floating_dtype, frozen
 from pyrovae.terms import samples
@@ -68,6 +69,7 @@ def drawn(
     """
     if num_samples < 1:
         raise PyrovaeError(f"the number of samples must be at least 1; got {num_samples}")
+    check_program(program, ("model",))
     with frozen(program) as device, LocalParameters().scope():
         conditions = _placed(program, device, *given)
         if given and trees.num_data(*conditions) != num_samples:

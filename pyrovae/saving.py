@@ -113,6 +113,11 @@ def write_atomically(path: Path, payload: bytes) -> None:
         ) from error
 
 
+def digest_of(program: nn.Module) -> str:
+    """SHA-256 of its weights, as the file of the same program would hold them."""
+    return _digest("", {name: _copied(name, value) for name, value in _unshared(program).items()})
+
+
 def _unshared(program: nn.Module) -> dict[str, Tensor]:
     """The state by name, each tensor once, under the first of its names."""
     first: dict[int, str] = {}

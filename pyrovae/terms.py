@@ -21,10 +21,11 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyrovae import rows, trees
+from pyrovae.arguments import check_program
 from pyrovae.errors import PyrovaeError
 from pyrovae.parameters import LocalParameters
 from pyrovae.precision import float64
-from pyrovae.supports import outside
+from pyrovae.supports import MISSING, outside
 
 ENUMERATION = -3  # dim -1 is the data plate, -2 the particles; enumerated values lie further left
 
@@ -131,6 +132,7 @@ def log_terms(
             that cannot be enumerated; terms that are not one per datum (a site outside the data plate, a mistaken
             ``to_event``); a term scaled by ``poutine.scale`` or by plate subsampling; values outside the support.
     """
+    check_program(program)
     if num_particles < 1:
         raise PyrovaeError(f"num_particles must be at least 1; got {num_particles}")
     size = trees.num_data(x, *given)
@@ -228,7 +230,15 @@ def _run(
         with _Scored() if scored else nullcontext():
             return poutine.trace(enumerated).get_trace(x, *given)
     except ValueError as error:  # Pyro's and torch's validation of shapes, plates and supports
+        if "nan" in str(error) and (names := _with_nan(x, given)):
+            raise PyrovaeError(f"{' and '.join(names)} contains NaN; see pyrovae.Missing. {MISSING}") from error
         raise PyrovaeError(f"the program does not fit the data: {error}") from error
+
+
+def _with_nan(x: trees.Tree, given: tuple[trees.Tree, ...]) -> list[str]:
+    """Where NaN are, by the names of the leaves."""
+    named = trees.named("x", x) | (trees.named("given", given) if given else {})
+    return [name for name, leaf in named.items() if leaf.is_floating_point() and leaf.isnan().any()]
 
 
 class _Scored(Messenger):
@@ -372,6 +382,9 @@ def _log_prob(site: Any) -> Tensor:
 
 def _misfit(name: str, site: Any, error: ValueError) -> str:
     """What Pyro's validation found, in words of the data where x lies outside its support."""
+    value, event = site["value"], site["fn"].event_shape
+    if site["is_observed"] and (own := value.shape[value.dim() - len(event) :]) != event:
+        return f"a datum of site {name!r} has shape {tuple(own)}, and the model draws {tuple(event)}: x must be of it"
     text = outside(f"site {name!r}", site["value"], site["fn"].support) if site["is_observed"] else None
     reason = str(error).splitlines()[0].rstrip(":. ")
     return text or (

@@ -44,6 +44,9 @@ def num_data(*trees: Tree) -> int:
     Raises:
         PyrovaeError: no tensor at all, a tensor without a data dimension, sizes that differ, or no data.
     """
+    for tree in trees:
+        if type(tree).__module__.startswith("pyrovae.data"):
+            raise PyrovaeError(f"got a {type(tree).__name__}, which holds more than x: pass its tensor, data.test.x")
     sizes = [leaf.shape[0] if leaf.ndim else None for leaf in leaves(trees) if isinstance(leaf, Tensor | np.ndarray)]
     if not sizes or None in sizes:
         raise PyrovaeError("data must be tensors or arrays with a leading data dimension, (N, *event_shape)")

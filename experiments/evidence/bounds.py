@@ -81,12 +81,13 @@ def main() -> None:
         annealed.append((steps, *estimated(program, x, **options, seed=SEED)))
         rows.append(row(f"annealed, {steps:,} steps", *annealed[-1][1:]))
         print(rows[-1], flush=True)
-    agree = [["independent runs", "mean", "Monte Carlo", "doubtful", "time"]]
+    agree, means = [["independent runs", "mean", "Monte Carlo", "doubtful", "time"]], []
     for steps, seed in AGREE:
         options = {"method": "annealed", "num_particles": CHAINS, "num_steps": steps, "seed": SEED + 1 + seed}
-        agree.append(row(f"annealed, {steps:,} steps, seed {SEED + 1 + seed}", *estimated(program, x, **options)))
+        ev, seconds = estimated(program, x, **options)
+        agree.append(row(f"annealed, {steps:,} steps, seed {SEED + 1 + seed}", ev, seconds))
+        means.append(ev.mean)
         print(agree[-1], flush=True)
-    means = [float(line[1]) for line in agree[1:]]
     best = annealed[-1][1]
     against = [["against the longest annealing", "difference", "standard error", "Monte Carlo"]]
     for name, number, ev in [(label, number, ev) for label, runs in found.items() for number, ev, _ in runs]:

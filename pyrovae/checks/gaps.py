@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyrovae import trees
+from pyrovae.arguments import whole
 from pyrovae.checks.local import Local
 from pyrovae.checks.local_flow import LocalFlow
 from pyrovae.checks.refinement import (
@@ -25,6 +26,7 @@ from pyrovae.checks.refinement import (
     refine,
 )
 from pyrovae.errors import PyrovaeError
+from pyrovae.evidence.identity import identity
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.weights.streaming import Accumulator
 from pyrovae.lines import aligned
@@ -53,12 +55,16 @@ class PerDatum(NamedTuple):
     @property
     def mean_standard_error(self) -> float:
         """Monte Carlo standard error of the mean: sqrt(sum_n se_n^2) / N."""
-        return self.standard_error.square().sum().sqrt().item() / len(self.value)
+        return self.standard_error.square().mean().div(len(self.value) or math.nan).sqrt().item()
 
     @property
     def mean_sampling_error(self) -> float:
         """Standard error of the mean for the population the data come from: sd / sqrt N; nan for one datum."""
         return self.value.std().item() / math.sqrt(len(self.value)) if len(self.value) > 1 else math.nan
+
+    def of(self, where: Tensor) -> PerDatum:
+        """The same of the data ``where`` it is True, (N,) bool."""
+        return PerDatum(self.value[where], self.standard_error[where])
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +80,10 @@ class InferenceGaps:
         approximation: log p(x) - L[q*], what the family costs.
         beyond_flow: log p(x) - L[q_flow*], what the flow leaves; None without a flow.
         total: log p(x) - L[q].
-        late, late_flow: what the second half of the steps added to L[q*] and L[q_flow*]: near 0 where converged.
+        late, late_flow: what the second half of the steps added to L[q*] and L[q_flow*]: near 0 where converged, nan
+            where the result was put back.
         unimproved: the data whose refinement did not help, and which keep the guide's own parameters, (N,) bool.
+        unimproved_flow: those whose flow did not help, and which keep the refined guide; None without a flow.
         num_steps, num_particles, seed: as asked for.
     """
 
@@ -90,6 +98,7 @@ class InferenceGaps:
     late: PerDatum
     late_flow: PerDatum | None
     unimproved: Tensor = field(repr=False)
+    unimproved_flow: Tensor | None = field(repr=False)
     num_steps: int
     num_particles: int
     seed: int | None
@@ -110,8 +119,8 @@ class InferenceGaps:
             "  amortization gap": self.amortization,
             "  approximation gap": self.approximation,
             "  of it, left by the flow": self.beyond_flow,
-            "second half of the steps": self.late,
-            "  with a flow": self.late_flow,
+            "second half of the steps": self.late.of(~self.unimproved),
+            "  with a flow": self._late_flow,
         }
         seed = "not set" if self.seed is None else self.seed
         lines = aligned(
@@ -131,17 +140,41 @@ class InferenceGaps:
                 f"log p(x) is not reliable for {100 * share:.1f} % of the data: there it is a lower bound, and so are "
                 "the gaps to it."
             )
-        if count := int(self.unimproved.sum()):
-            doubts.append(f"Refinement did not help {count:,} of {self.num_data:,} data, which keep the guide's own.")
-        if self.late.mean > 0.01 + 2 * self.late.mean_standard_error:
-            doubts.append(
-                f"Not converged: the second half of the steps still added {self.late.mean:.3f} nats to L[q*]; part of "
-                "the approximation gap is amortization. Take more steps."
-            )
+        doubts += _put_back("Refinement", self.unimproved, "the guide's own")
+        doubts += _unconverged("L[q*]", self.late.of(~self.unimproved), "part of the approximation gap is amortization")
+        if self._late_flow is not None and self.unimproved_flow is not None:
+            doubts += _put_back("The flow", self.unimproved_flow, "the refined guide's")
+            doubts += _unconverged("L[q_flow*]", self._late_flow, "a flow leaves less than it seems")
         return doubts
+
+    @property
+    def _late_flow(self) -> PerDatum | None:
+        """Of the data that keep what the flow's search found."""
+        if self.late_flow is None or self.unimproved_flow is None:
+            return None
+        return self.late_flow.of(~self.unimproved_flow)
 
     def __repr__(self) -> str:
         return self.summary()
+
+
+def _put_back(what: str, unimproved: Tensor, own: str) -> list[str]:
+    count, size = int(unimproved.sum()), len(unimproved)
+    return [f"{what} did not help {count:,} of {size:,} data, which keep {own}."] if count else []
+
+
+def _unconverged(bound: str, late: PerDatum, so: str) -> list[str]:
+    doubts = []
+    known = late.value.isfinite() & late.standard_error.isfinite()
+    if count := int((~known).sum()):
+        doubts.append(f"What the second half of the steps added to {bound} is not finite for {count:,} data.")
+    late = late.of(known)
+    if late.mean > 0.01 + 2 * late.mean_standard_error:
+        doubts.append(
+            f"Not converged: the second half of the steps still added {late.mean:.3f} nats to {bound}; {so}. Take more "
+            "steps."
+        )
+    return doubts
 
 
 def _row(name: str, it: PerDatum) -> list[str]:
@@ -216,36 +249,54 @@ def inference_gaps(
                 rows = trees.rows(data, slice(start, start + BLOCK))
                 block = Block(terms, rows, trees.num_data(*rows), device)
                 parts.append(_figures(search(program, block), _part(evidence, start)))
-    return _gathered(parts, evidence, num_steps, num_particles, seed)
+    gaps = _gathered(parts, evidence, num_steps, num_particles, seed)
+    if evidence is None:
+        gaps = replace(gaps, evidence=replace(gaps.evidence, data_digest=identity(x, *given)))
+    return gaps
 
 
 def _checked(
     x: Tree, given: tuple[Tree, ...], evidence: Evidence | None, num_steps: int, num_particles: int, rate: float
 ) -> int:
     size = trees.num_data(x, *given)
-    if num_steps < 2 or num_particles < 2 or not rate > 0:
-        raise PyrovaeError(
-            f"num_steps and num_particles must be at least 2, learning_rate positive; got {num_steps}, "
-            f"{num_particles}, {rate}"
-        )
+    whole("num_steps", num_steps, 2)
+    whole("num_particles", num_particles, 2)
+    if not 0 < rate < math.inf:
+        raise PyrovaeError(f"learning_rate must be positive and finite; got {rate}")
     if evidence is not None and evidence.num_data != size:
         raise PyrovaeError(f"the evidence is of {evidence.num_data} data, x of {size}: evaluate on the same data")
     if evidence is not None and evidence.log_jacobian:
         raise PyrovaeError(
             "the evidence has a log-Jacobian, the ELBO has none: evaluate log_marginal without log_jacobian"
         )
+    if evidence is not None and evidence.data_digest not in ("", identity(x, *given)):
+        raise PyrovaeError(
+            "the evidence is of other data: the values of x or of what is given, or their order, differ. Pass "
+            "log_marginal of these, or leave evidence out"
+        )
     return size
 
 
+class _Refined(NamedTuple):
+    """Weights of a refined guide, halfway and as it is kept; and whose result was put back, (N,) bool."""
+
+    half: Weights
+    kept: Weights
+    unimproved: Tensor
+
+    @property
+    def late(self) -> PerDatum:
+        """What the second half of the search added; where its result was put back, what is kept is not of it."""
+        added = _bound(self.kept) - _bound(self.half)
+        return PerDatum(*(figure.masked_fill(self.unimproved, math.nan) for figure in added))
+
+
 class _Found(NamedTuple):
-    """Weights of the same noise under each guide, before, halfway and after refinement."""
+    """What a block of data gives with the same noise under each guide."""
 
     guide: Weights
-    half: Weights
-    refined: Weights
-    half_flow: Weights | None
-    flow: Weights | None
-    unimproved: Tensor
+    refined: _Refined
+    flow: _Refined | None
 
 
 class _Search(NamedTuple):
@@ -260,27 +311,23 @@ class _Search(NamedTuple):
     def __call__(self, program: Any, block: Block) -> _Found:
         local = Local(program, block.size)
         block.run(local, 2)  # which makes its parameters
-        halfway, unimproved = self._refine(local, block)
-        behind = self._behind(local, block) if self.flow else None
+        searched: list[tuple[Local | LocalFlow, dict[str, Tensor], Tensor]] = [(local, *self._refine(local, block))]
+        if self.flow:
+            with torch.no_grad():
+                candidate = LocalFlow(local, lambda it: block.run(it, PILOT))
+            searched.append((candidate, *self._refine(candidate, block)))
         seed = fresh_seed()
 
         def now(candidate: Any) -> Weights:
             return evaluated(candidate, block, self.num_particles, seed)
 
-        guide, refined = now(program), now(local)
-        put(local, halfway)
-        if behind is None:
-            return _Found(guide, now(local), refined, None, None, unimproved)
-        candidate, halfway_flow = behind
-        flow = now(candidate)
-        put(candidate, halfway_flow)
-        return _Found(guide, now(local), refined, now(candidate), flow, unimproved)
+        def refined(candidate: Any, halfway: dict[str, Tensor], unimproved: Tensor) -> _Refined:
+            kept = now(candidate)
+            put(candidate, halfway)
+            return _Refined(now(candidate), kept, unimproved)
 
-    def _behind(self, local: Local, block: Block) -> tuple[LocalFlow, dict[str, Tensor]]:
-        with torch.no_grad():
-            candidate = LocalFlow(local, lambda it: block.run(it, PILOT))
-        halfway, _ = self._refine(candidate, block)
-        return candidate, halfway
+        guide, family, *flow = now(program), *(refined(*each) for each in searched)
+        return _Found(guide, family, flow[0] if flow else None)
 
     def _refine(self, candidate: Any, block: Block) -> tuple[dict[str, Tensor], Tensor]:
         start = copied(candidate)
@@ -320,9 +367,9 @@ def _part(evidence: Evidence | None, start: int) -> PerDatum | None:
 
 def _figures(found: _Found, log_p: PerDatum | None) -> dict[str, Any]:
     """What is reported of a block of data."""
-    guide, refined = _bound(found.guide), _bound(found.refined)
-    flow = None if found.flow is None else _bound(found.flow)
-    proposal = found.refined if found.flow is None else found.flow
+    guide, refined = _bound(found.guide), _bound(found.refined.kept)
+    flow = found.flow and _bound(found.flow.kept)
+    proposal = (found.flow or found.refined).kept
     own = _sampled(proposal)
     if log_p is None:
         w = (proposal.log_weight - own[0]).exp()  # over its mean
@@ -338,9 +385,10 @@ def _figures(found: _Found, log_p: PerDatum | None) -> dict[str, Any]:
         "approximation": top - refined,
         "beyond_flow": flow and top - flow,
         "total": top - guide,
-        "late": refined - _bound(found.half),
-        "late_flow": flow and found.half_flow and flow - _bound(found.half_flow),
-        "unimproved": found.unimproved,
+        "late": found.refined.late,
+        "late_flow": found.flow and found.flow.late,
+        "unimproved": found.refined.unimproved,
+        "unimproved_flow": found.flow and found.flow.unimproved,
     }
 
 
@@ -357,16 +405,18 @@ def _gathered(
     columns = {name: [part[name] for part in parts] for name in parts[0]}
     log_prob, standard_error, ess, pareto_k = torch.cat(columns.pop("evidence"), 1)
     own = Evidence(log_prob, standard_error, ess, pareto_k, num_particles, 0, seed=seed)
-    unimproved = torch.cat(columns.pop("unimproved"))
-    joined: dict[str, Any] = {
-        name: None if column[0] is None else PerDatum(*(torch.cat(each) for each in zip(*column, strict=True)))
-        for name, column in columns.items()
-    }
+    joined: dict[str, Any] = {name: _joined(column) for name, column in columns.items()}
     return InferenceGaps(
         own if evidence is None else evidence,
         **joined,
-        unimproved=unimproved,
         num_steps=num_steps,
         num_particles=num_particles,
         seed=seed,
     )
+
+
+def _joined(column: list[Any]) -> Any:
+    """A column of blocks of data as one; None stays None."""
+    if isinstance(column[0], PerDatum):
+        return PerDatum(*(torch.cat(each) for each in zip(*column, strict=True)))
+    return None if column[0] is None else torch.cat(column)

@@ -12,11 +12,10 @@ import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import biject_to
-from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
 from pyrovae.checks.local import Local, is_own, tiled
 from pyrovae.errors import PyrovaeError
+from pyrovae.unconstrained import unconstraining
 
 HIDDEN = 16
 COUPLINGS = 4
@@ -70,7 +69,8 @@ class _Draws(Messenger):
         if "_of" in msg["infer"]:
             name, infer = msg["infer"]["_of"]
             log_q = scale_and_mask(msg["fn"].log_prob(msg["value"]), mask=msg["mask"])
-            self.drawn[name] = Drawn(msg["value"], log_q, biject_to(msg["fn"].support), infer)
+            transform = unconstraining(name, msg["fn"], use="a flow bends", instead="flow=False")
+            self.drawn[name] = Drawn(msg["value"], log_q, transform, infer)
 
 
 def _check(msg: Any) -> None:
@@ -81,8 +81,6 @@ def _check(msg: Any) -> None:
         base = base.base_dist
     if msg["mask"] is not None or isinstance(base, dist.MaskedDistribution):
         raise PyrovaeError(f"the latent {msg['name']!r} is masked, and a flow would mix it with others: flow=False")
-    if isinstance(base, ExpRelaxedCategorical):  # its support is said to be all of space
-        raise PyrovaeError(f"the latent {msg['name']!r} lies on a surface (a log-simplex), not in space: flow=False")
 
 
 class LocalFlow:

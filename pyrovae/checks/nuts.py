@@ -12,10 +12,10 @@ import pyro.poutine as poutine
 import torch
 from pyro.infer import MCMC, NUTS
 from torch import Tensor
-from torch.distributions import biject_to
 from tqdm.auto import tqdm
 
 from pyrovae import trees
+from pyrovae.arguments import whole
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.marginal import log_marginal
 from pyrovae.evidence.result import Evidence
@@ -24,6 +24,7 @@ from pyrovae.parameters import LocalParameters, floating_dtype, frozen
 from pyrovae.randomness import seeded
 from pyrovae.terms import log_terms, samples
 from pyrovae.trees import Tree
+from pyrovae.unconstrained import unconstraining
 from pyrovae.validation import validating
 
 ROWS = 30  # of a summary
@@ -173,8 +174,9 @@ def nuts(
     """Draws from p(z | x, given) by Pyro's NUTS for a few data, beside draws of the guide.
 
     Each datum is sampled by itself, chain after chain: seconds to minutes for each. Constrained latents move in
-    Pyro's unconstrained space, discrete ones are summed out and not returned. Chains start from the guide and from the
-    prior in turn: were all to start where the guide is, a mode that it misses might go unseen.
+    Pyro's unconstrained space; discrete ones are summed out, and not returned; auxiliary ones, such as the noise of
+    dequantization, are moved with the others, and not returned either. Chains start from the guide and from the prior
+    in turn: were all to start where the guide is, a mode that it misses might go unseen.
 
     Args:
         program: any program; its model must be differentiable in the latents.
@@ -188,8 +190,8 @@ def nuts(
         Chains: draws of both on the CPU, ``summary()`` with R-hat and effective sample sizes, and ``to_arviz()``.
 
     Raises:
-        PyrovaeError: fewer than 2 chains, 4 draws, 1 of warm-up or 2 draws of the guide; no continuous latent; see
-            also ``log_terms`` and ``log_marginal``.
+        PyrovaeError: fewer than 2 chains, 4 draws, 1 of warm-up or 2 draws of the guide; no continuous latent, or one
+            on a circle or a surface; see also ``log_terms`` and ``log_marginal``.
 
     References:
         Hoffman & Gelman 2014; Vehtari, Gelman, Simpson, Carpenter & Buerkner 2021 (R-hat, ESS).
@@ -201,15 +203,15 @@ def nuts(
         >>> chains.posterior["z"].shape
         torch.Size([2, 10, 1, 2])
     """
-    if num_chains < 2 or num_draws < 4 or num_warmup < 1 or num_guide < 2:
-        raise PyrovaeError(
-            "R-hat needs at least 2 chains of 4 draws, and NUTS 1 of warm-up, and a comparison 2 draws of the guide; "
-            f"got {num_chains}, {num_draws}, {num_warmup} and {num_guide}"
-        )
+    whole("num_chains", num_chains, 2)  # R-hat compares them
+    whole("num_draws", num_draws, 4)
+    whole("num_warmup", num_warmup)
+    whole("num_guide", num_guide, 2)
     size = trees.num_data(x, *given)
     with frozen(program) as device, seeded(seed, device), LocalParameters().scope():
         data = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
         observed = {name: site.value for name, site in log_terms(program, *data).observed.items()}
+        auxiliary = _auxiliary(program, data)
         hidden = None if progress is None else not progress
         bar = tqdm(total=size * num_chains, desc="nuts", unit="chain", disable=hidden)
         with bar, validating(False):
@@ -217,14 +219,17 @@ def nuts(
                 _Sampler(program, trees.rows(data, slice(n, n + 1)), num_draws, num_warmup).run(num_chains, bar)
                 for n in range(size)
             ]
-        posterior = {name: torch.cat([draws[name] for draws, _ in columns], 2).cpu() for name in columns[0][0]}
-        guide = {name: _guided(program, data, num_guide)[name] for name in posterior}
+        names = [name for name in columns[0][0] if name not in auxiliary]
+        posterior = {name: torch.cat([draws[name] for draws, _ in columns], 2).cpu() for name in names}
+        drawn = _guided(program, data, num_guide)
+        guide = {name: drawn[name] for name in posterior}
         again = None if seed is None else seed + 1
         evidence = log_marginal(
             program, *data, num_particles=num_guide, num_draws=num_guide, seed=again, compile=False, progress=False
         )
     draws = evidence.draws
-    resampled = {name: draws.posterior[name] for name in posterior} if draws else {}
+    assert draws is not None  # as many as were asked for
+    resampled = {name: draws.posterior[name] for name in posterior}
     divergences = torch.stack([count for _, count in columns], 1)
     return Chains(posterior, guide, resampled, divergences, evidence, observed, num_warmup, seed)
 
@@ -260,10 +265,22 @@ class _Sampler:
         sites = {
             name: site for name, site in samples(model) if not (site["is_observed"] or site["fn"].support.is_discrete)
         }
-        if not sites:
+        if all(site["infer"].get("auxiliary") for site in sites.values()):
             raise PyrovaeError("the program has no continuous latent on which NUTS could move")
         values = {name: site["value"] if from_prior else guide.nodes[name]["value"] for name, site in sites.items()}
-        return {name: biject_to(sites[name]["fn"].support).inv(value) for name, value in values.items()}
+        return {name: _transform(name, sites[name]["fn"]).inv(value) for name, value in values.items()}
+
+
+def _auxiliary(program: Any, data: list[Tree]) -> set[str]:
+    """Latents that only integrate x out, such as the noise of dequantization: they are moved, and not compared."""
+    rows = trees.rows(data, slice(0, 1))
+    traces = [poutine.trace(part).get_trace(*rows) for part in (program.model, program.guide)]
+    return {name for trace in traces for name, site in samples(trace) if site["infer"].get("auxiliary")}
+
+
+def _transform(name: str, distribution: Any) -> Any:
+    instead = "look at the draws of log_marginal(..., num_draws=400)"
+    return unconstraining(name, distribution, use="NUTS moves in", instead=instead)
 
 
 class _LoggerAsBefore:

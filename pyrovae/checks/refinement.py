@@ -112,7 +112,7 @@ def keep_better(program: Any, start: Mapping[str, Tensor], block: Block, num_par
     refined = evaluated(program, block, num_particles, seed).elbo.mean(0)
     put(program, start)
     before = evaluated(program, block, num_particles, seed).elbo.mean(0)
-    worse = ~(refined >= before)  # a nan is worse
+    worse = ~(refined >= before) | (refined == math.inf)  # nan is worse, and so is a density that overflowed
     put(program, now, ~worse)
     return worse
 

@@ -33,6 +33,10 @@ def compare(
     (first, (_, record)), *others = found.items()
     for name, (_, other) in others:
         _check_same(first, record, name, other)
+        if len(runs) == 1 and record["program_sha256"] != other["program_sha256"]:
+            raise PyrovaeError(
+                f"{first} and {name} are evaluations of different weights of {runs[0]}: evaluate again by both"
+            )
     comparison = evidence.compare(*(each for each, _ in found.values()), names=list(found), own_units=True)
     say(f"{split} data of {record['data'].get('name')}")
     say(comparison.summary())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from pyrovae.cli import records
 from pyrovae.cli.directory import write_figure
 from pyrovae.cli.stored import Stored
 from pyrovae.cli.words import say
+from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence
 from pyrovae.evidence.checkpoint import Done, done
+from pyrovae.saving import digest_of
 from pyrovae.training.run import environment
 
 
@@ -40,14 +42,25 @@ def evaluate(run: Stored, *, split: str = "test", device: str = "auto", **asked:
     seconds = before.seconds + time.perf_counter() - start
     about = {
         "split": split, "seconds": seconds, "data": data.describe(), "data_sha256": run.experiment.digest(split),
-        "environment": environment(),
+        "program_sha256": digest_of(program), "environment": environment(),
     }  # fmt: skip
+    if older := _older(run.path, split, evidence):
+        say(f"{place}.json is replaced: it held {older}")
     records.write(run.path, evidence, about)
     write_figure(place.with_suffix(".png"), report.evidence(evidence))
     unfinished.unlink(missing_ok=True)
-    say(f"log p(x) of the {evidence.num_data:,} {split} data of {data.name}, in {seconds:.1f} s")
+    earlier = f", {before.seconds:.1f} s of them before it was stopped" if before.data else ""
+    say(f"log p(x) of the {evidence.num_data:,} {split} data of {data.name}, in {seconds:.1f} s{earlier}")
     say(evidence.summary())
     return evidence
+
+
+def _older(path: Path, split: str, evidence: Evidence) -> str | None:
+    """What an earlier evaluation by the same method left."""
+    with suppress(PyrovaeError):
+        _, record = records.read(path, split, records.method(evidence))
+        return f"{record['procedure']}, seed {record['seed']}"
+    return None
 
 
 def _found(unfinished: Path) -> Done:
@@ -66,11 +79,20 @@ def _told(found: Done) -> str:
 
 @contextmanager
 def _interruption_told(unfinished: Path) -> Iterator[None]:
+    before = _written(unfinished)
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        if found := done(unfinished).data:
-            say(f"interrupted; done: {_told(Done(found, 0.0))}; the same command goes on from there")
+        if _written(unfinished) == before:  # by this command nothing, and what is there may be of another one
+            say(f"interrupted before anything was done{f'; {unfinished} is as it was' if before else ''}")
+        elif (found := done(unfinished)).data:
+            say(f"interrupted; done: {_told(found)}; the same command goes on from there")
         else:
+            say("interrupted before anything was done")
             unfinished.unlink(missing_ok=True)
         raise
+
+
+def _written(file: Path) -> int:
+    """When, in nanoseconds; 0 where there is none."""
+    return file.stat().st_mtime_ns if file.exists() else 0

@@ -87,6 +87,12 @@ def read(path: Path, split: str, method: str = "importance") -> tuple[Evidence, 
         raise PyrovaeError(f"{file} or the tensors beside it are spoilt ({error}): evaluate again") from error
 
 
+def check_weights(record: Mapping[str, Any], program_sha256: str, again: str) -> None:
+    """Refuse a record of other weights than these; ``again`` is the command that makes one of these."""
+    if record["program_sha256"] != program_sha256:
+        raise PyrovaeError(f"that by {record['procedure']} is of other weights than the run's now; anew: {again}")
+
+
 def _check(record: Mapping[str, Any], evidence: Evidence, split: str, tensors_sha256: str) -> None:
     """Raise KeyError, TypeError or ValueError unless the record is one of these tensors and this split."""
     if record["tensors_sha256"] != tensors_sha256:
@@ -95,3 +101,5 @@ def _check(record: Mapping[str, Any], evidence: Evidence, split: str, tensors_sh
         raise ValueError(f"of {record['num_data']} {record['split']} data, with {evidence.num_data} in the tensors")
     if not isinstance(record["data"], dict) or not isinstance(record["data_sha256"], str):
         raise TypeError("what is said of the data")
+    if not isinstance(record["program_sha256"], str):
+        raise TypeError("what is said of the weights")

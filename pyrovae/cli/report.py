@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from pyrovae.cli.stored import Stored
 from pyrovae.cli.words import say
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence
-from pyrovae.saving import write_atomically
+from pyrovae.saving import digest_of, write_atomically
 
 
 def report(run: Stored, *, split: str = "test", device: str = "auto", output: str | None = None) -> Path:
@@ -25,11 +27,13 @@ def report(run: Stored, *, split: str = "test", device: str = "auto", output: st
     """
     from pyrovae import report as pictures
 
-    found = _evidence(run.path, split)
+    program = run.program(device)
+    weights = digest_of(program)
+    found = _evidence(run.path, split, weights)
     evidence = {name: each for name, (each, _) in found.items()}
     best = records.best(evidence) if found else None
     told = {name: {**record, **each.record()} for name, (each, record) in found.items()}
-    shown = of_run(run.program(device), run.data, run.history, run.seed, evidence, best)
+    shown = of_run(program, run.data, run.history, run.seed, evidence, best)
     page = pictures.html(
         title=run.path.resolve().name,
         config=run.experiment.text,
@@ -37,7 +41,7 @@ def report(run: Stored, *, split: str = "test", device: str = "auto", output: st
         history=run.history,
         evidence=told.pop(best) if best else None,
         others=list(told.values()),
-        sandwiches=sandwich.read(run.path),
+        sandwiches=_sandwiches(run.path, weights),
         figures=[(picture.heading, picture.caption, picture.draw) for picture in shown],
     )
     path = run.path / "report.html" if output is None else Path(output)
@@ -46,12 +50,38 @@ def report(run: Stored, *, split: str = "test", device: str = "auto", output: st
     return path
 
 
-def _evidence(path: Path, split: str) -> dict[str, tuple[Evidence, dict[str, Any]]]:
-    """By method; what cannot be read is named, and left out."""
+def _evidence(path: Path, split: str, program_sha256: str) -> dict[str, tuple[Evidence, dict[str, Any]]]:
+    """By method, of these weights and of the same data; what is spoilt, or of others, is named, and left out."""
     found: dict[str, tuple[Evidence, dict[str, Any]]] = {}
     for method in records.there(path, split) or ["importance"]:
-        try:
-            found[method] = records.read(path, split, method)
-        except PyrovaeError as error:
-            say(f"the log-likelihood is left out: {error}")
+        with _left_out("the log-likelihood"):
+            evidence, record = records.read(path, split, method)
+            records.check_weights(record, program_sha256, records.command(path, method, split))
+            found[method] = evidence, record
+    if not found:
+        return {}
+    best = records.best({method: evidence for method, (evidence, _) in found.items()})
+    digest = found[best][1]["data_sha256"]
+    for method in [name for name, (_, record) in found.items() if record["data_sha256"] != digest]:
+        say(f"the log-likelihood is left out: that by {method} is of other data than that by {best}; evaluate again")
+        del found[method]
     return found
+
+
+def _sandwiches(path: Path, program_sha256: str) -> list[dict[str, Any]]:
+    """By method; what is spoilt, or of other weights, is named, and left out."""
+    found: list[dict[str, Any]] = []
+    for file in sandwich.there(path):
+        with _left_out("a sandwich"):
+            record = sandwich.read(file)
+            records.check_weights(record, program_sha256, f"pyrovae sandwich {path} --method {record['method']}")
+            found.append(record)
+    return found
+
+
+@contextmanager
+def _left_out(what: str) -> Iterator[None]:
+    try:
+        yield
+    except PyrovaeError as error:
+        say(f"{what} is left out: {error}")

@@ -23,6 +23,11 @@ from pyrovae.saving import write_atomically
 
 EVERY = 10.0  # seconds between two writes
 ROWS = 1000  # of data read at once
+FORMAT = 1  # of the file
+WHY = {
+    "program": ", its parameters, or what it computes, differ",
+    "at once": ", as by another memory",
+}
 
 
 class Checkpoint:
@@ -45,9 +50,17 @@ class Checkpoint:
         else:
             self.write()  # now, and not after an hour, a path shows that cannot be written
 
-    def stage(self, name: str = "estimate") -> Stage:
-        """What is done of one pass over data."""
-        return self.stages.setdefault(name, Stage(self))
+    def stage(self, name: str, how: dict[str, Any]) -> Stage:
+        """What is done of one pass over data.
+
+        Args:
+            how: what else its random numbers and rounding depend on; figures found otherwise are refused.
+        """
+        found = self.stages.get(name)
+        if found is None or not found.size:
+            found = self.stages[name] = Stage(self, how)
+        self._refuse_other(found.how, how, f"{name}, ")
+        return found
 
     def due(self) -> None:
         """Write if the last time was some seconds ago."""
@@ -58,29 +71,33 @@ class Checkpoint:
         figures = {
             f"{stage}/{name}": figure.contiguous()
             for stage, kept in self.stages.items()
-            for name, figure in joined(kept.parts).items()
+            for name, figure in Block.joined(kept.blocks).figures.items()
         }
-        blocks = {name: stage.blocks for name, stage in self.stages.items()}
+        stages = {name: stage.how for name, stage in self.stages.items()}
         seconds = time.monotonic() - self._begun
-        meta = {"pyrovae": json.dumps({"about": self.about, "blocks": blocks, "seconds": seconds})}
+        meta = {"pyrovae": json.dumps({"format": FORMAT, "about": self.about, "stages": stages, "seconds": seconds})}
         write_atomically(self.path, safetensors.torch.save(figures, meta))
         self._written = time.monotonic()
 
     def _read(self) -> None:
-        about, blocks, seconds, figures = _opened(self.path)
+        about, stages, seconds, figures = _opened(self.path)
         self._begun -= seconds
-        now = json.loads(json.dumps(self.about))
-        if different := [name for name in {**about, **now} if about.get(name) != now.get(name)]:
-            said = "; ".join(f"{name}: {about.get(name)} there, {now.get(name)} here" for name in different)
-            raise PyrovaeError(
-                f"{self.path} is of another estimate, which is not finished ({said}): finish that one first, or remove "
-                "the file"
-            )
-        for name, number in blocks.items():
+        self._refuse_other(about, self.about)
+        for name, how in stages.items():
             own = {
                 key.removeprefix(f"{name}/"): figure for key, figure in figures.items() if key.startswith(f"{name}/")
             }
-            self.stages[name] = Stage(self, [own] if number else [], number)
+            self.stages[name] = Stage(self, how, [Block(own)] if own else [])
+
+    def _refuse_other(self, there: dict[str, Any], here: dict[str, Any], of: str = "") -> None:
+        here = json.loads(json.dumps(here))
+        if different := [name for name in {**there, **here} if there.get(name) != here.get(name)]:
+            said = "; ".join(
+                f"{of}{name}: {there.get(name)} there, {here.get(name)} here{WHY.get(name, '')}" for name in different
+            )
+            raise PyrovaeError(
+                f"{self.path} is of another estimate ({said}): finish that one by its own settings, or remove the file"
+            )
 
 
 class Done(NamedTuple):
@@ -108,14 +125,16 @@ def done(path: Path) -> Done:
     return Done(sizes, seconds)
 
 
-def _opened(path: Path) -> tuple[dict[str, Any], dict[str, int], float, dict[str, Tensor]]:
-    """What it is about, the blocks of each stage, the seconds they took, and their figures."""
+def _opened(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], float, dict[str, Tensor]]:
+    """What it is about, how each stage was computed, the seconds they took, and their figures."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             meta = json.loads((file.metadata() or {})["pyrovae"])
             figures = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        blocks = {name: int(number) for name, number in meta["blocks"].items()}
-        return dict(meta["about"]), blocks, float(meta["seconds"]), figures
+        if meta.get("format") != FORMAT:
+            raise ValueError(f"its format is {meta.get('format')}, not {FORMAT}")
+        stages = {name: dict(how) for name, how in meta["stages"].items()}
+        return dict(meta["about"]), stages, float(meta["seconds"]), figures
     except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise PyrovaeError(f"{path} is no checkpoint of an estimate of log p(x): {error}; remove it") from error
 
@@ -123,28 +142,29 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, int], float, dict[str
 class Stage:
     """What a checkpoint keeps of one pass over data.
 
+    How far it is, is told by the figures alone: no count beside them could disagree when it is interrupted.
+
     Attributes:
-        parts: figures of one or more blocks each, in their order.
-        blocks: how many blocks these are of.
+        how: what else the figures depend on.
+        blocks: what is done, in its order; the first may be several.
     """
 
-    def __init__(self, checkpoint: Checkpoint, parts: list[dict[str, Tensor]] | None = None, blocks: int = 0) -> None:
-        self.checkpoint, self.parts, self.blocks = checkpoint, parts or [], blocks
+    def __init__(self, checkpoint: Checkpoint, how: dict[str, Any], blocks: Iterable[Block] = ()) -> None:
+        self.checkpoint, self.how, self.blocks = checkpoint, how, list(blocks)
+
+    @property
+    def size(self) -> int:
+        """How many data are done."""
+        return sum(block.size for block in self.blocks)
 
     def add(self, block: Block) -> None:
         """Take in a further block; the file is written every few seconds."""
-        self.parts.append(block.figures)
-        self.blocks += 1
+        self.blocks.append(block)
         self.checkpoint.due()
 
     def write(self) -> None:
         """Write now."""
         self.checkpoint.write()
-
-
-def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The figures of several blocks as those of all data."""
-    return {name: torch.cat([part[name] for part in parts], -1) for name in (parts[0] if parts else {})}
 
 
 def digest_of_program(setting: Setting) -> str:

@@ -55,7 +55,9 @@ class Comparison:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What each difference is of the true one, (K - 1,): of an exact value and a lower bound, a bound in turn."""
+        """What each difference is of the true one, (K - 1,): "exact", of two exact values; of one and a lower bound
+        a "lower bound" or an "upper bound" in turn; else an "estimate", as of two lower bounds, which bounds nothing.
+        """
         first, *others = (each.kind for each in self.evidence)
         return tuple(BOUNDS.get((other, first), "estimate") for other in others)
 
@@ -155,8 +157,10 @@ def compare(*evidence: Evidence, names: Sequence[str] | None = None, own_units: 
             densities in these.
 
     Raises:
-        PyrovaeError: fewer than two; of different numbers of data or of dimensions; a log-Jacobian in some but not in
-            all, unless ``own_units``; names that are not one each, or not different.
+        PyrovaeError: fewer than two, or what is no evidence; of different numbers of data or of dimensions; of
+            different data, unless a log-Jacobian, or ``own_units``, says that the units of x differ (where only some
+            have something given, x is compared); a log-Jacobian in some but not in all, unless ``own_units``; names
+            that are not one each, or not different.
 
     Example:
         >>> import pyrovae as pv
@@ -166,15 +170,33 @@ def compare(*evidence: Evidence, names: Sequence[str] | None = None, own_units: 
         >>> pv.compare(small, large, names=["small", "large"]).differences.shape
         torch.Size([1, 8])
     """
+    for each in evidence:
+        if not isinstance(each, Evidence):
+            raise PyrovaeError(
+                f"evidence is what log_marginal returns; got a {type(each).__name__}. Pass each by itself, "
+                "compare(first, second), or compare(*several)"
+            )
     if len(evidence) < 2:
         raise PyrovaeError(f"a comparison needs the evidence of at least two programs; got {len(evidence)}")
     if len(counts := {each.num_data for each in evidence}) > 1:
         raise PyrovaeError(f"the evidence is of different numbers of data, {sorted(counts)}: evaluate on the same data")
     _check_units(evidence, own_units)
+    if not own_units and len({each.log_jacobian for each in evidence}) == 1:  # else x may be in different units
+        _check_data(evidence)
     names = [str(number + 1) for number in range(len(evidence))] if names is None else list(names)
     if len(names) != len(evidence) or len(set(names)) < len(names):
         raise PyrovaeError(f"{len(evidence)} programs need as many different names; got {names}")
     return Comparison(tuple(names), evidence)
+
+
+def _check_data(evidence: Sequence[Evidence]) -> None:
+    pairs = [each.data_digest.partition("-")[::2] for each in evidence]
+    for what, digests in zip(("x", "what is given"), zip(*pairs, strict=True), strict=True):
+        if len(set(digests) - {""}) > 1:
+            raise PyrovaeError(
+                f"the evidence is of different data: the values of {what}, or their order, differ. Evaluate on "
+                "the same data; where but their units differ, pass log_jacobian= to log_marginal, or own_units=True"
+            )
 
 
 def _check_units(evidence: Sequence[Evidence], own_units: bool) -> None:

@@ -30,6 +30,7 @@ def restored(record: Mapping[str, Any], kept: Mapping[str, Tensor]) -> Evidence:
     own: dict[str, Any] = {name: value for name, value in kept.items() if not name.startswith("plan.")}
     of_plan: dict[str, Any] = {name.removeprefix("plan."): value for name, value in kept.items() if name not in own}
     facts: dict[str, Any] = {name: record[name] for name in FACTS}
+    facts["data_digest"] = record.get("data_digest", "")  # which older records lack
     plan = Plan(**of_plan, **{name: record[name] for name in OF_PLAN}) if of_plan else None
     return Evidence(**own, **facts, is_bound=record["kind"] == "lower bound", plan=plan)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
+import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
@@ -16,17 +19,16 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.chains import Annealing
 from pyrovae.evidence.annealing.latents import is_point
 from pyrovae.evidence.blocks import Block, Data, Setting
-from pyrovae.evidence.checkpoint import Checkpoint, joined
+from pyrovae.evidence.checkpoint import Checkpoint
 from pyrovae.evidence.exact import exact_block
+from pyrovae.evidence.identity import identity
 from pyrovae.evidence.options import Options, asked
 from pyrovae.evidence.plan import Plan
 from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.running import Passes
 from pyrovae.evidence.tolerance import to_tolerance
 from pyrovae.evidence.weights.draws import Wanted
-from pyrovae.evidence.weights.draws import joined as joined_draws
 from pyrovae.evidence.weights.expectations import Function
-from pyrovae.evidence.weights.expectations import joined as joined_expectations
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.randomness import seeded
@@ -99,7 +101,7 @@ def log_marginal(
         memory: bytes of working memory that decide the size of a chunk; memory grows with neither S (but for the
             tail that k-hat needs, about 3 sqrt S weights per datum of a block) nor N.
         checkpoint: a file that keeps what is done, every few seconds: the same call goes on where it was stopped,
-            and gives the same bits as one that was not. It needs a seed.
+            and gives the same bits as one that was not. It needs a seed; folders that it lacks are made.
         progress: a progress bar; by default where standard error is a terminal.
 
     Returns:
@@ -111,8 +113,9 @@ def log_marginal(
         PyrovaeError: see ``pyrovae.log_terms``; empty data; num_particles or num_steps below 1; options of another
             method; latents that cannot be annealed; a model without a closed form;
             a checkpoint of another estimate, or with draws, or without a seed;
-            a guide that gives points, as an autoencoder's does, which have no density; a log-Jacobian that is not
-            finite, or neither a number nor one for each datum; an expectation without a value per point and datum.
+            ``memory`` or a checkpoint of the exact method; a guide that gives points, as an autoencoder's does, which
+            have no density; a log-Jacobian that is not finite, or neither a number nor one for each datum; an
+            expectation without a value per point and datum.
 
     Warns:
         EvidenceWarning: data whose k-hat is above the threshold (of fewer than 64 chains: whose runs differ), whose
@@ -141,9 +144,10 @@ def log_marginal(
         wanted=Wanted(num_draws, expectations or {}),
         seed=seed,
     )
-    options.check_checkpoint(checkpoint)
+    options.check_running(memory, checkpoint)
     estimate = _exact if options.method == "exact" else _estimate
     evidence = estimate(program, (x, *given), options, log_jacobian, Running(compile, memory, checkpoint, progress))
+    evidence = replace(evidence, data_digest=identity(x, *given))
     _warn(evidence)
     return evidence
 
@@ -163,20 +167,18 @@ def _estimate(
     with frozen(program) as device, float32_matmul(device):
         data = Data(columns, floating_dtype(program), device)
         shift = _per_datum(log_jacobian, data.size)
-        probe = data.rows(slice(0, 3))
-        check_density(program, probe)
-        setting = Setting(program, terms_for(program, *probe), data, probe, running.memory, running.compile)
+        setting = setting_of(program, data, running.memory, running.compile)
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
             dimensions = _validate(program, data)
-        kept = Checkpoint(running.checkpoint, options.about(setting, estimator)) if running.checkpoint else None
+        kept = Checkpoint(running.checkpoint, options.about(setting)) if running.checkpoint else None
         run = Passes(setting, options.seed, kept, running.progress)
         if options.request is None:
             blocks, plan = run("estimate", estimator), None
         else:
             with seeded(0, device):
                 blocks, plan = to_tolerance(setting, options.request, estimator, run)
-    return _evidence(blocks, options, getattr(estimator, "start", "guide"), dimensions, shift, plan)
+    return _evidence(blocks, options, estimator.start, dimensions, shift, plan)
 
 
 def _exact(
@@ -185,8 +187,24 @@ def _exact(
     block = exact_block(program, *columns)  # not as ``frozen``, which keeps what was computed in the program's dtype
     with frozen(program) as device, seeded(0, device):
         data = Data(columns, floating_dtype(program), device)
-        shift, dimensions = _per_datum(log_jacobian, data.size), _validate(program, data)
+        shift, dimensions = _per_datum(log_jacobian, data.size), _validate(_by_its_prior(program), data)
     return _evidence([block], options, "guide", dimensions, shift, None)
+
+
+def _by_its_prior(program: Any) -> Any:
+    """The model with its own latents as the guide."""
+    return SimpleNamespace(model=program.model, guide=poutine.block(program.model, hide_fn=_is_observed))
+
+
+def _is_observed(site: Any) -> bool:
+    return bool(site["type"] == "sample" and site["is_observed"])
+
+
+def setting_of(program: Any, data: Data, memory: int | None, compile: bool | Literal["auto"]) -> Setting:
+    """What an estimator works on, where the guide has a density."""
+    probe = data.rows(slice(0, 3))
+    check_density(program, probe)
+    return Setting(program, terms_for(program, *probe), data, probe, memory, compile)
 
 
 def check_density(program: Any, probe: list[Tree]) -> None:
@@ -195,9 +213,9 @@ def check_density(program: Any, probe: list[Tree]) -> None:
         latents = log_terms(program, *probe).latents
     if points := [name for name, site in latents.items() if is_point(site.q) and not is_point(site.p)]:
         raise PyrovaeError(
-            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z, so the "
-            "ELBO is minus infinity and importance sampling cannot estimate log p(x). Use a guide with a density, such "
-            "as pyrovae.families.normal"
+            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z: the "
+            "ELBO is minus infinity, and no draws of this guide can be weighted. Use a guide with a density, such as "
+            "pyrovae.families.normal"
         )
 
 
@@ -247,8 +265,8 @@ def _evidence(
     log_jacobian: Tensor,
     plan: Plan | None,
 ) -> Evidence:
-    figures: dict[str, Any] = joined([block.figures for block in blocks])
-    kept = [block.draws for block in blocks if block.draws is not None]
+    found = Block.joined(blocks)
+    figures: dict[str, Any] = found.figures
     moved = ("log_prob", "runs", "jackknife", "truncated")
     shifted = {name: figures[name] + log_jacobian for name in moved if name in figures}
     return Evidence(
@@ -261,8 +279,8 @@ def _evidence(
         num_dimensions=int(dimensions) if dimensions == int(dimensions) else dimensions,
         seed=options.seed,
         log_jacobian=log_jacobian.mean().item(),
-        draws=joined_draws(kept) if kept else None,
-        expectations=joined_expectations([block.expectations for block in blocks]),
+        draws=found.draws,
+        expectations=found.expectations,
         plan=plan,
     )
 
@@ -271,7 +289,7 @@ def _warn(evidence: Evidence) -> None:
     if share := 100 * evidence.share_unreliable:
         warnings.warn(
             f"{evidence.doubt} for {share:.1f} % of the data: there the estimate is likely too low and its standard "
-            "error understates",
+            f"error understates. What may help: {evidence.remedy}",
             EvidenceWarning,
             stacklevel=3,
         )
@@ -279,7 +297,8 @@ def _warn(evidence: Evidence) -> None:
         refusal = f"; annealing was not possible: {evidence.plan.refusal}" if evidence.plan.refusal else ""
         warnings.warn(
             f"the tolerance of {evidence.plan.tolerance:g} nats was not reached for {missed} of {evidence.num_data} "
-            f"data, those where Evidence.reached is False{refusal}",
+            f"data, those where Evidence.reached is False ({evidence.missed}){refusal}. What may help: "
+            f"{evidence.remedy}",
             EvidenceWarning,
             stacklevel=3,
         )

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
+import pyrovae
+from pyrovae.arguments import whole
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.annealed import Annealed
 from pyrovae.evidence.annealing.chains import Annealing
@@ -46,26 +51,31 @@ class Options(NamedTuple):
             return Importance(setting, self.num_particles, wanted=self.wanted)
         return Annealed(setting, self.num_particles, self.num_steps, annealing=self.annealing, wanted=self.wanted)
 
-    def about(self, setting: Setting, estimator: Estimator) -> dict[str, Any]:
-        """What an estimate depends on."""
+    def about(self, setting: Setting) -> dict[str, Any]:
+        """What an estimate depends on, but for what each pass over the data decides."""
         asked = {name: value for name, value in self._asdict().items() if name not in ("annealing", "wanted")}
         return {
             **asked,
             "annealing": repr(self.annealing) if self.method in ("annealed", "mixed") else None,
             "num_data": setting.data.size,
-            "at once": list(estimator.sizes),
-            "compiled": estimator.compiled,
             "program": digest_of_program(setting),
             "data": digest_of_data(setting.data),
+            "pyrovae": pyrovae.__version__,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": setting.device.type,
         }
 
-    def check_checkpoint(self, path: str | Path | None) -> None:
-        """Refuse a checkpoint of what it cannot keep."""
-        if path is not None and (self.wanted.anything or self.seed is None):
+    def check_running(self, memory: int | None, path: str | Path | None) -> None:
+        """Refuse a checkpoint of what it cannot keep, and what the exact method has no use for."""
+        if self.method == "exact" and (memory is not None or path is not None):
+            raise PyrovaeError("method='exact' is one computation without particles: leave out memory and checkpoint")
+        if path is not None and self.wanted.anything:
             raise PyrovaeError(
-                "a checkpoint keeps neither draws nor expectations, and needs a seed to go on with: pass seed=, and "
-                "take these of a few data without a checkpoint"
+                "a checkpoint keeps neither draws nor expectations: take these of a few data, without a checkpoint"
             )
+        if path is not None and self.seed is None:
+            raise PyrovaeError("a checkpoint needs a seed to go on with: pass seed=0, or any other")
 
 
 def asked(
@@ -90,10 +100,19 @@ def asked(
         raise PyrovaeError(f"num_steps and annealing are for method='annealed', or a tolerance, not for {method!r}")
     if method == "exact" and (num_particles is not None or wanted.anything):
         raise PyrovaeError("method='exact' has no particles: leave out num_particles, draws and expectations")
-    numbers = {"num_particles": num_particles, "num_draws": wanted.num_draws + 1, "num_steps": num_steps}
-    for name, value in numbers.items():
-        if value is not None and value < 1:
-            raise PyrovaeError(f"{name} must be positive; got {value}")
-    number = NUM_PARTICLES[method] if num_particles is None else num_particles
-    steps = NUM_STEPS[method] if num_steps is None else num_steps
+    _check_wanted(wanted)
+    if not isinstance(annealing, Annealing | None):
+        raise PyrovaeError(f"annealing must be pyrovae.Annealing(num_leapfrog=..., ...); got {annealing!r}")
+    number = NUM_PARTICLES[method] if num_particles is None else whole("num_particles", num_particles)
+    steps = NUM_STEPS[method] if num_steps is None else whole("num_steps", num_steps)
     return Options(method, number, steps, annealing or Annealing(), wanted, seed, tolerance)
+
+
+def _check_wanted(wanted: Wanted) -> None:
+    whole("num_draws", wanted.num_draws, 0)
+    functions: Any = wanted.functions
+    if not isinstance(functions, Mapping) or not all(map(callable, functions.values())):
+        raise PyrovaeError(
+            'expectations are functions by name, as {"mean": lambda latents: latents["z"]}; got '
+            f"{'a function' if callable(functions) else repr(functions)}"
+        )

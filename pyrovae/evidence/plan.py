@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyrovae.lines import aligned
+
 Row = tuple[str, str, str]
 
 
@@ -73,15 +75,21 @@ class Plan:
         sampled, annealed = ~self.by_annealing, self.by_annealing
         particles, chains = _span(self.num_particles[sampled]), _span(self.num_particles[annealed])
         steps = _span(self.num_steps[annealed])
+        by_each = [
+            ("  by importance sampling", f"{int(sampled.sum()):,}", f"of the data, {particles} particles each"),
+            ("  by annealing", f"{int(annealed.sum()):,}", f"of the data, {chains} chains of {steps} steps each"),
+        ]
         return [
-            ("  by importance sampling", f"{int(sampled.sum()):,}", f"of them, {particles} particles each"),
-            ("  by annealing", f"{int(annealed.sum()):,}", f"of them, {chains} chains of {steps} steps each"),
+            *(row for row in by_each if row[1] != "0"),
             (
                 "passes through the decoder",
                 f"{self.cost:.3g}",
                 f"{share:.2f} of the largest budget for every datum; {100 * pilot:.0f} % for the pilot",
             ),
         ]
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Plan to {self.tolerance:g} nats", *aligned(self.rows(), right=[1])])
 
     def record(self) -> dict[str, Any]:
         """For JSON."""

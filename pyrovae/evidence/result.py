@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,10 +16,12 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.plan import Plan
 from pyrovae.evidence.weights.expectations import Expectation
 from pyrovae.evidence.weights.pareto import threshold
+from pyrovae.lines import counted
 
 # k-hat and the standard error come from the same draws: where many data are flagged, the others are not safe either.
 FEW = 64  # chains, below which k-hat says nothing
 SPREAD = 0.1  # nats, between runs
+VERIFIED = "log p(x, z) is quadratic in z by its operations, and at the points tried"
 DOUBT = "no coverage is claimed: errors understate there, and may elsewhere"
 
 
@@ -41,6 +43,27 @@ class Draws:
     log_likelihood: Mapping[str, Tensor]
     observed: Mapping[str, Tensor]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Draws]) -> Draws:
+        """Those of several blocks as those of all data."""
+
+        def along(name: str, dim: int) -> dict[str, Tensor]:
+            groups = [getattr(part, name) for part in parts]
+            return {key: torch.cat([group[key].cpu() for group in groups], dim) for key in groups[0]}
+
+        return cls(
+            along("posterior", 1), along("posterior_predictive", 1), along("log_likelihood", 1), along("observed", 0)
+        )
+
+    def taken(self, index: Tensor) -> Draws:
+        """Those of some of the data."""
+
+        def of(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value[:, index] for name, value in values.items()}
+
+        observed = {name: value[index] for name, value in self.observed.items()}
+        return Draws(of(self.posterior), of(self.posterior_predictive), of(self.log_likelihood), observed)
+
     def __repr__(self) -> str:
         shapes = {name: tuple(value.shape) for name, value in self.posterior.items()}
         return f"Draws(posterior={shapes})"
@@ -54,10 +77,11 @@ class Evidence:
         log_prob: log 1/S sum_s w_s, (N,) float64, nats. In expectation a lower bound on log p(x).
         standard_error: its Monte Carlo standard error by the delta method, (N,), nats. It understates where k-hat is
             above the threshold.
-        ess: effective sample size (sum w)^2 / sum w^2, (N,).
-        pareto_k: k-hat of the weights' tail, (N,); nan where all weights are equal (an exact guide).
+        ess: effective sample size (sum w)^2 / sum w^2, (N,); by annealing of chains, which are few.
+        pareto_k: k-hat of the weights' tail, (N,); nan where all weights are equal (an exact guide). By annealing of
+            the chains' weights, and judged from 64 chains on.
         num_particles: S: particles, or chains.
-        method: "importance", "annealed", or, to a tolerance, "mixed".
+        method: "importance", "annealed", "exact", or, to a tolerance, "mixed".
         num_steps: of annealing; 1 for importance sampling.
         start: where chains begin, "guide" or "prior".
         acceptance: the mean acceptance rate of a datum's chains, (N,); by annealing alone, else nan, or None.
@@ -78,6 +102,8 @@ class Evidence:
         expectations: posterior expectations by name, where they were asked for.
         plan: the method and budget of each datum, where a tolerance was asked for; ``num_particles`` and ``num_steps``
             are then the largest.
+        data_digest: of the values of x, and behind a dash of what was given, hexadecimal; "" if unknown. By it
+            ``compare`` and ``inference_gaps`` refuse evidence of other data.
     """
 
     log_prob: Tensor
@@ -99,6 +125,7 @@ class Evidence:
     truncated: Tensor | None = None
     expectations: Mapping[str, Expectation] = field(default_factory=dict, repr=False)
     plan: Plan | None = field(default=None, repr=False)
+    data_digest: str = ""
 
     @property
     def num_data(self) -> int:
@@ -107,7 +134,7 @@ class Evidence:
 
     @property
     def threshold(self) -> float:
-        """The k-hat above which an estimate is not reliable: min(1 - 1 / log10 S, 0.7)."""
+        """The k-hat above which an estimate is not reliable: min(1 - 1 / log10 S, 0.7); of the largest S."""
         return threshold(self.num_particles)
 
     @property
@@ -132,11 +159,15 @@ class Evidence:
 
     @property
     def spread(self) -> Tensor:
-        """By how much another run would differ: sd of the R groups' estimates / sqrt R, (N,), nats; nan for R < 2."""
+        """By how much another run would differ, (N,), nats: the larger of two estimates; nan for fewer than two groups.
+
+        They are sd / sqrt R of the groups' estimates, which has only R - 1 degrees of freedom, and the
+        ``standard_error`` over all chains.
+        """
         runs = self.log_prob[None] if self.runs is None else self.runs
         if len(runs) < 2:
             return torch.full_like(self.log_prob, math.nan)
-        return runs.std(0) / math.sqrt(len(runs))
+        return (runs.std(0) / math.sqrt(len(runs))).maximum(self.standard_error)
 
     @cached_property
     def unreliable(self) -> Tensor:
@@ -150,14 +181,14 @@ class Evidence:
     def reached(self) -> Tensor:
         """For which data the tolerance was reached, (N,) bool: whose error can be trusted and is not above it.
 
-        For chains both the standard error and the spread of their runs.
+        For chains that is ``spread``.
 
         Raises:
             PyrovaeError: no tolerance was asked for.
         """
         if self.plan is None:
             raise PyrovaeError("no tolerance was asked for: call log_marginal(..., tolerance=0.1)")
-        error = torch.where(self.by_annealing, self.standard_error.maximum(self.spread), self.standard_error)
+        error = torch.where(self.by_annealing, self.spread, self.standard_error)
         return ~self.unreliable & (error <= self.plan.tolerance)
 
     @property
@@ -168,17 +199,44 @@ class Evidence:
     @property
     def doubt(self) -> str:
         """What makes data ``unreliable``, in words."""
+        if self._too_few:
+            return f"{self._too_few},"
         return f"{self._sign('k-hat is above', 'independent runs differ by more than')}, or no error can be given,"
 
     @property
     def sign(self) -> str:
         """What data are ``unreliable`` by, in few words."""
-        return self._sign("k-hat above", "runs apart by over")
+        return self._too_few or self._sign("k-hat above", "runs apart by over")
+
+    @property
+    def _too_few(self) -> str:
+        """Why nothing can be judged at all, in few words."""
+        if self.plan is None and self.method == "importance" and self.threshold <= 0:
+            return "too few particles for k-hat"
+        return "too few chains to compare" if self.method == "annealed" and self.spread.isnan().all() else ""
+
+    @property
+    def remedy(self) -> str:
+        """What may help where data are ``unreliable`` or a tolerance was not ``reached``, in words."""
+        closed = "method='exact' where the program is linear-Gaussian"
+        if self.plan is not None:
+            most = "a larger num_particles" if self.plan.refusal else "a larger num_steps or num_particles"
+            return f"{most}, or {closed}"
+        if self.method == "annealed":
+            other = "" if self.start == "prior" else ", annealing=Annealing(start='prior')"
+            return f"more num_steps or num_particles{other}, or {closed}"
+        return f"method='annealed' or tolerance=0.1, more num_particles, or {closed}"
 
     def _sign(self, of_k: str, of_runs: str) -> str:
-        by_runs = self.judged_by_runs
-        signs = ((~by_runs, f"{of_k} {self.threshold:.2f}"), (by_runs, f"{of_runs} {SPREAD} nats"))
-        return " or ".join(sign for where, sign in signs if where.any())
+        signs = [f"{of_k} {' to '.join(f'{limit:.2f}' for limit in self._limits)}"] if self._limits else []
+        signs += [f"{of_runs} {SPREAD} nats"] if self.judged_by_runs.any() else []
+        return " or ".join(signs)
+
+    @property
+    def _limits(self) -> list[float]:
+        """Of k-hat, for the data that it judges: the least and the largest, where a tolerance has S differ."""
+        limits = sorted(set(self._thresholds[~self.judged_by_runs].tolist()))
+        return [*limits[:1], *limits[1:][-1:]]
 
     @property
     def share_unreliable(self) -> float:
@@ -211,8 +269,8 @@ class Evidence:
         rows = [*trust, *self._figure_rows()]
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         lines = [f"{name:<{widths[0]}}  {value:>{widths[1]}}  {note}" for name, value, note in rows]
-        seed = "not set" if self.seed is None else self.seed
-        return "\n".join([f"log p(x) by {self.procedure}, seed {seed}", *lines])
+        seed = "" if self.method == "exact" else ", seed not set" if self.seed is None else f", seed {self.seed}"
+        return "\n".join([f"log p(x) by {self.procedure}{seed}", *lines])
 
     @property
     def kind(self) -> str:
@@ -225,10 +283,11 @@ class Evidence:
         if self.plan is not None:
             return f"importance sampling or annealing, to a tolerance of {self.plan.tolerance:g} nats"
         if self.method == "annealed":
-            return f"annealing from the {self.start}, {self.num_particles:,} chains of {self.num_steps:,} steps"
+            chains, steps = counted(self.num_particles, "chain"), counted(self.num_steps, "step")
+            return f"annealing from the {self.start}, {chains} of {steps}"
         if self.method == "exact":
             return "integration in closed form"
-        return f"importance sampling, {self.num_particles:,} particles"
+        return f"importance sampling, {counted(self.num_particles, 'particle')}"
 
     def _trust_rows(self) -> list[tuple[str, str, str]]:
         percent = f"{100 * self.share_unreliable:.1f} %"
@@ -237,23 +296,38 @@ class Evidence:
         return [
             (self.sign, percent, f"of {self.num_data:,} data: {trust}"),
             *([] if self.plan is None else self._plan_rows(self.plan)),
+            *([("  what may help", "", self.remedy)] if self._wanting else []),
             *([] if self.acceptance is None else [self._acceptance_row(self.acceptance)]),
             ("effective sample size", f"{middle:,.1f}", f"in the median; below {few:,.1f} for 5 % of the data"),
         ]
 
+    @property
+    def _wanting(self) -> bool:
+        return bool((self.unreliable if self.plan is None else ~self.reached).any())
+
     def _plan_rows(self, plan: Plan) -> list[tuple[str, str, str]]:
         share = f"{100 * self.share_reached:.1f} %"
+        told = f"of {self.num_data:,} data: an error of {plan.tolerance:g} nats at most, none with {self.sign}"
         return [
-            ("tolerance reached", share, f"of {self.num_data:,} data: an error of {plan.tolerance:g} nats at most"),
+            ("tolerance reached", share, told),
+            *([("  not reached", f"{int((~self.reached).sum()):,}", self.missed)] if not self.reached.all() else []),
             *plan.rows(),
         ]
+
+    @property
+    def missed(self) -> str:
+        """Why data did not reach the tolerance, in words."""
+        doubtful = int(self.unreliable.sum())
+        return f"{int((~self.reached).sum()) - doubtful:,} for their error, {doubtful:,} with {self.sign}"
 
     def _acceptance_row(self, rates: Tensor) -> tuple[str, str, str]:
         low = rates[~rates.isnan()].min().item()
         return "acceptance", f"{rates.nanmean().item():.2f}", f"of transitions; at least {low:.2f} for every datum"
 
     def _figure_rows(self) -> list[tuple[str, str, str]]:
-        kind = {"exact": "exact", "lower bound": "lower bound, in expectation"}.get(self.kind, "estimate, not a bound")
+        kind = {"exact": f"exact: {VERIFIED}", "lower bound": "lower bound, in expectation"}.get(
+            self.kind, "estimate, not a bound"
+        )
         particles, data = self.mean_standard_error, self.mean_sampling_error
         units = ("  of it, log-Jacobian", f"{self.log_jacobian:.3f}", "nats: the density is in the data's own units")
         return [
@@ -292,6 +366,7 @@ class Evidence:
             "start": self.start,
             "acceptance": None if self.acceptance is None else self.acceptance.nanmean().item(),
             "num_dimensions": self.num_dimensions,
+            "data_digest": self.data_digest,
             "seed": self.seed,
             "procedure": self.procedure,
             "pareto_k_threshold": self.threshold,
@@ -306,13 +381,18 @@ class Evidence:
             "ess_median": self.ess.median().item(),
             **({} if self.jackknife is None else {"mean_jackknife": self.jackknife.mean().item()}),
             **({} if self.truncated is None else {"mean_truncated": self.truncated.mean().item()}),
-            **({} if self.plan is None else self.plan.record() | {"share_reached": self.share_reached}),
+            **({} if self.plan is None else self._record_of(self.plan)),
         }
+
+    def _record_of(self, plan: Plan) -> dict[str, Any]:
+        return plan.record() | {"share_reached": self.share_reached, "pareto_k_thresholds": self._limits}
 
     def to_arviz(self) -> Any:
         """ArviZ data: an InferenceData under ArviZ 0.23, a DataTree under 1.x.
 
         Groups: posterior (importance-resampled draws, one chain), posterior_predictive, log_likelihood, observed_data.
+        The draws are no Markov chain, and repeat where weights are large: R-hat and ESS of ``arviz.summary`` mean
+        nothing for them; ``ess`` and ``pareto_k`` say how far to trust them.
 
         Raises:
             PyrovaeError: no draws were kept.

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.blocks import Block, Estimator, Setting
 from pyrovae.evidence.checkpoint import Checkpoint
 from pyrovae.randomness import reseed, seeded
@@ -23,12 +24,18 @@ class Passes:
     Args:
         seed: None draws one from the global generator.
         checkpoint: where the blocks of all passes are kept, if anywhere.
+        title: of the progress bar.
     """
 
     def __init__(
-        self, setting: Setting, seed: int | None, checkpoint: Checkpoint | None = None, progress: bool | None = None
+        self,
+        setting: Setting,
+        seed: int | None,
+        checkpoint: Checkpoint | None = None,
+        progress: bool | None = None,
+        title: str = "log_marginal",
     ) -> None:
-        self.setting, self.checkpoint, self.progress = setting, checkpoint, progress
+        self.setting, self.checkpoint, self.progress, self.title = setting, checkpoint, progress, title
         self._seeds = torch.Generator().manual_seed(int(torch.randint(2**62, ())) if seed is None else seed)
 
     def __call__(self, name: str, estimator: Estimator, index: np.ndarray | None = None) -> list[Block]:
@@ -36,10 +43,11 @@ class Passes:
         data, block = self.setting.data, estimator.sizes.block
         size = data.size if index is None else len(index)
         base = int(torch.randint(2**62, (), generator=self._seeds))
-        stage = self.checkpoint.stage(name) if self.checkpoint else None
-        blocks = [Block(figures) for figures in stage.parts] if stage else []
-        starts = range((stage.blocks if stage else 0) * block, size, block)
-        desc, disable = f"log_marginal, {name}", None if self.progress is None else not self.progress
+        how = {"at once": list(estimator.sizes), "compiled": estimator.compiled}
+        stage = self.checkpoint.stage(name, how) if self.checkpoint else None
+        blocks = list(stage.blocks) if stage else []
+        starts = range(stage.size if stage else 0, size, block)
+        desc, disable = f"{self.title}, {name}", None if self.progress is None else not self.progress
         with seeded(base, self.setting.device), validating(False):
             try:
                 for start in tqdm(starts, desc=desc, unit="block", disable=disable):
@@ -50,6 +58,8 @@ class Passes:
                     if stage:
                         stage.add(blocks[-1])
             finally:  # where it is stopped, too
-                if stage:
+                if stage and starts:
                     stage.write()
+        if stage and stage.size != size:
+            raise PyrovaeError(f"{stage.checkpoint.path} holds {stage.size} data of {size}, {name}: remove it")
         return blocks

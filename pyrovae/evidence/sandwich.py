@@ -8,24 +8,22 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from pyrovae import trees
+from pyrovae.arguments import whole
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.annealed import Annealed
 from pyrovae.evidence.annealing.chains import Annealing
-from pyrovae.evidence.blocks import Data, Setting
+from pyrovae.evidence.blocks import Block, Data
 from pyrovae.evidence.importance import Importance
-from pyrovae.evidence.marginal import check_density
+from pyrovae.evidence.marginal import setting_of
 from pyrovae.evidence.options import asked
+from pyrovae.evidence.running import Passes
 from pyrovae.evidence.simulated import simulate
-from pyrovae.lines import aligned
+from pyrovae.lines import aligned, counted
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.randomness import seeded
-from pyrovae.terms import terms_for
 from pyrovae.trees import Tree
-from pyrovae.validation import validating
 
 METHODS = {"importance": "importance sampling", "annealed": "annealed importance sampling"}
 
@@ -78,8 +76,8 @@ class Sandwich:
     @property
     def procedure(self) -> str:
         """How it was estimated, in words."""
-        steps = f"chains of {self.num_steps:,} steps" if self.num_steps else "particles"
-        return f"{METHODS[self.method]}, {self.num_particles:,} {steps}"
+        steps = f" of {counted(self.num_steps, 'step')}" if self.num_steps else ""
+        return f"{METHODS[self.method]}, {counted(self.num_particles, 'chain' if steps else 'particle')}{steps}"
 
     def record(self) -> dict[str, Any]:
         """The figures of ``summary`` as JSON types; None for an error of one datum."""
@@ -108,11 +106,16 @@ class Sandwich:
             ["mean lower bound", f"{self.lower.mean():.3f}", f"{_error(self.lower):.3f}", ""],
             ["mean upper bound", f"{self.upper.mean():.3f}", f"{_error(self.upper):.3f}", ""],
             ["mean gap", f"{self.gap_mean:.3f}", f"{self.gap_standard_error:.3f}",
-             f"largest {self.gap.max():.3f}, of one datum"],
+             f"largest {self.gap.max():.3f}, of one datum{self._doubt}"],
         ]  # fmt: skip
         seed = "not set" if self.seed is None else self.seed
         head = f"log p(x) of {self.num_data:,} simulated data by {self.procedure}, seed {seed}"
         return "\n".join([head, *aligned([["nats per datum", "", "error", ""], *rows], right=[1, 2])])
+
+    @property
+    def _doubt(self) -> str:
+        alone = self.num_data > 1 and self.gap.max() > self.gap.sum() / 2 > 0
+        return ": over half of the sum, so that the error of the mean says nothing; take more data" if alone else ""
 
     def __repr__(self) -> str:
         return self.summary()
@@ -180,31 +183,38 @@ def sandwich(
     """
     if method not in METHODS:
         raise PyrovaeError(f"method must be {' or '.join(map(repr, METHODS))}; got {method!r}")
-    if num_data < 1:
-        raise PyrovaeError(f"num_data must be positive; got {num_data}")
+    whole("num_data", num_data)
     options = asked(method, num_particles=num_particles, num_steps=num_steps, annealing=annealing, seed=seed)
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         truth = simulate(program, num_data, *given, like=like)
         data = Data((truth.x, *given), floating_dtype(program), device)
-        probe = data.rows(slice(0, 3))
-        check_density(program, probe)
-        setting = Setting(program, terms_for(program, *probe), data, probe, None, compile)
+        setting = setting_of(program, data, None, compile)
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
         assert isinstance(estimator, Importance | Annealed)
-        starts = range(0, num_data, estimator.sizes.block)
-        bar = tqdm(starts, desc="sandwich", unit="block", disable=None if progress is None else not progress)
-        with validating(False):
-            parts = [_bounds(estimator, data, truth.latents, start) for start in bar]
-    lower, upper, reverse = torch.cat(parts, -1)
+        pairs = setting._replace(data=data._replace(columns=(*data.columns, truth.latents)))
+        blocks = Passes(pairs, seed, progress=progress, title="sandwich")("bounds", _BothWays(estimator))
+    found = Block.joined(blocks).figures
     steps = estimator.num_steps if isinstance(estimator, Annealed) else None
-    return Sandwich(lower, upper, reverse, truth.x, given, method, estimator.num_particles, steps, seed)
+    return Sandwich(**found, x=truth.x, given=given, method=method, num_particles=estimator.num_particles,
+                    num_steps=steps, seed=seed)  # fmt: skip
 
 
-def _bounds(estimator: Importance | Annealed, data: Data, latents: dict[str, Tensor], start: int) -> Tensor:
-    part = slice(start, start + estimator.sizes.block)
-    estimator.begin()
-    return bounds(*estimator.both_ways(data.rows(part), trees.rows(latents, part))).cpu()
+class _BothWays:
+    """Bounds of a block of rows (x, *given, latents of the posterior), by an estimator that goes both ways."""
+
+    def __init__(self, estimator: Importance | Annealed) -> None:
+        self.estimator, self.sizes, self.begin = estimator, estimator.sizes, estimator.begin
+        self.start = estimator.start
+
+    @property
+    def compiled(self) -> bool:
+        return self.estimator.compiled
+
+    def block(self, rows: list[Tree]) -> Block:
+        *own, latents = rows
+        found = bounds(*self.estimator.both_ways(own, latents)).cpu()
+        return Block(dict(zip(("lower", "upper", "upper_reverse"), found, strict=True)))
 
 
 def bounds(log_w: Tensor, log_w_true: Tensor) -> Tensor:

@@ -80,9 +80,12 @@ class Network(Recorded, nn.Module):
                 "one-hot, or say with pyrovae.readings.Reading how they are read"
             )
         if parent.shape[parent.dim() - len(shape) :] != shape:
-            raise PyrovaeError(
-                f"{name} expects data of shape (..., {', '.join(map(str, shape))}); got {tuple(parent.shape)}"
-            )
+            own = parent.shape[parent.dim() - len(shape) if parent.dim() > len(shape) else 1 :]  # of one datum
+            raise PyrovaeError(f"{name} expects data of shape {_of_datum(shape)}; got {_of_datum(own)}")
+
+
+def _of_datum(shape: Size) -> str:
+    return f"({', '.join(['...', *map(str, shape)])})"
 
 
 def batch_of(parents: Sequence[Tensor], shapes: Sequence[Size]) -> Size:

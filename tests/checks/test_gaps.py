@@ -1,5 +1,7 @@
 """Inference gaps where they are known: in closed form on linear-Gaussian programs, by quadrature elsewhere."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -116,6 +118,41 @@ def test_refinement_that_does_harm_is_put_back(known: Known) -> None:
     found = pv.inference_gaps(known.program, known.x, flow=False, num_steps=4, learning_rate=50.0, **QUICK)
     assert found.unimproved.all() and (found.amortization.value == 0).all()
     assert "did not help 8 of 8" in found.summary()
+
+
+def test_what_was_put_back_says_nothing_of_convergence(known: Known) -> None:
+    """Of a search that harms some data: their second halves lead from where the search was to the guide itself."""
+    found = pv.inference_gaps(known.program, known.x, flow=False, num_steps=8, learning_rate=0.9, **QUICK)
+    kept = ~found.unimproved
+    assert kept.any() and found.unimproved.any()
+    assert found.late.value[kept].isfinite().all() and found.late.value[found.unimproved].isnan().all()
+    shown = next(line for line in found.summary().splitlines() if line.startswith("second half"))
+    assert f" {found.late.value[kept].mean():.3f}" in shown
+    assert f"did not help {int(found.unimproved.sum())} of 8" in found.summary()
+
+
+def test_a_flow_that_does_harm_is_put_back_and_told() -> None:
+    exact = LinearGaussian(2, 4)
+    found = pv.inference_gaps(exact.program, exact.data(3), num_steps=4, learning_rate=20.0, **QUICK)
+    assert found.unimproved_flow is not None and found.unimproved_flow.all()
+    assert found.late_flow is not None and found.late_flow.value.isnan().all()
+    assert "The flow did not help 3 of 3 data, which keep the refined guide's" in found.summary()
+    assert "Not converged" not in found.summary()
+
+
+def test_a_flow_that_goes_on_improving_is_doubted(gaps: InferenceGaps) -> None:
+    zero, more = PerDatum(torch.zeros(8), torch.zeros(8)), PerDatum(torch.ones(8), torch.zeros(8))
+    found = replace(gaps, late=zero, late_flow=more, unimproved_flow=torch.zeros(8).bool())
+    assert "added 1.000 nats to L[q_flow*]; a flow leaves less than it seems" in found.summary()
+    found = replace(gaps, late=zero, late_flow=more, unimproved_flow=torch.ones(8).bool())
+    assert "Not converged" not in found.summary()
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf])
+def test_a_second_half_that_is_not_finite_is_told(gaps: InferenceGaps, figure: float) -> None:
+    late = PerDatum(torch.tensor([figure, *[0.0] * 7]), torch.zeros(8))
+    found = replace(gaps, late=late, unimproved=torch.zeros(8).bool())
+    assert "added to L[q*] is not finite for 1 data" in found.summary()
 
 
 def test_errors_are_those_of_repetition() -> None:
@@ -256,7 +293,8 @@ def test_refusals(known: Known) -> None:
     refused("neither reparameterised nor enumerated", discrete(), torch.zeros(2))
     refused("at least 2", num_steps=1)
     refused("at least 2", num_particles=1)
-    refused("learning_rate positive", learning_rate=0.0)
+    for rate in (0.0, math.inf, math.nan):
+        refused("learning_rate must be positive", learning_rate=rate)
     given = pv.log_marginal(known.program, known.x[:2], num_particles=500, log_jacobian=1.0, seed=0, progress=False)
     refused("2 data, x of 8", evidence=given)
     refused("log-Jacobian", x=known.x[:2], evidence=given)

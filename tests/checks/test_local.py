@@ -156,6 +156,14 @@ class Changed(Whole):
         super().__init__(loc, 2 * scale)
 
 
+def test_no_flow_bends_a_circle() -> None:
+    it = one_site(FAMILIES["von Mises"])
+    local = Local(it, N)
+    local.guide(torch.zeros(N))
+    with pytest.raises(pv.PyrovaeError, match="'z' lives on a circle, not in the real numbers that a flow bends"):
+        LocalFlow(local, lambda each: each.guide(torch.zeros(N)))
+
+
 def test_auxiliary_sites_stay() -> None:
     def guide(x: Tensor) -> None:
         with pyro.plate("data", len(x)):

@@ -95,6 +95,25 @@ def test_constrained_and_discrete_latents_with_given() -> None:
     assert (found.figures["resampled_mean"] - mean).abs() < 0.1 and found.differs.all()
 
 
+def test_draws_of_the_guide_are_joint_over_sites() -> None:
+    def chain(x: Tensor) -> Tensor:
+        a = pyro.sample("a", dist.Normal(torch.zeros(len(x)), 1.0))
+        b = pyro.sample("b", dist.Normal(a, 0.1))
+        return b
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(chain(x), 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            chain(x)
+
+    found = pv.nuts(program(model, guide), torch.tensor([0.3]), **SHORT)
+    a, b = found.guide["a"][:, 0], found.guide["b"][:, 0]
+    assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.95
+
+
 def test_nothing_outside_changes_and_seeds_repeat() -> None:
     exact, store = linear(), dict(pyro.get_param_store().items())
     torch.manual_seed(5)
@@ -111,11 +130,45 @@ def test_short_chains_are_no_reference() -> None:
     assert "NUTS is no reference" in pv.nuts(exact.program, exact.data(1), **SHORT).summary()
 
 
+def test_noise_that_belongs_to_x_is_no_latent() -> None:
+    torch.manual_seed(0)
+    decoder = pv.Dequantized(pv.Conditional(pv.networks.MLP(2, 4, 6), pv.families.normal), num_levels=4)
+    encoder = pv.Conditional(pv.networks.MLP(3, 4, 4), pv.families.normal)
+    vae = pv.VAE(pv.priors.StandardNormal(2), decoder, encoder)
+    found = pv.nuts(vae, torch.tensor([[0.0, 1 / 3, 1.0]]), **SHORT)
+    assert found.names == ("z[0]", "z[1]") and found.differs.shape == (1, 2)
+    assert list(found.posterior) == list(found.guide) == list(found.resampled) == ["z"]
+
+
+@pytest.mark.parametrize(
+    ("latent", "message"),
+    [
+        (lambda: dist.VonMises(torch.zeros(1), 1.0), "'z' lives on a circle, .* that NUTS moves in"),
+        (lambda: dist.VonMises(torch.zeros(1, 2), 1.0).to_event(1), "'z' lives on a circle"),
+        (lambda: pv.families.RelaxedOneHotCategorical(0.5)(torch.zeros(1, 3)), r"'z' lies on a surface"),
+        (lambda: dist.ProjectedNormal(torch.ones(1, 3)), "no map from the real numbers that NUTS moves in"),
+    ],
+)
+def test_where_no_chain_can_move(latent: Any, message: str) -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", latent())
+            pyro.sample("x", dist.Normal(z.reshape(len(x), -1).sum(-1), 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", latent())
+
+    with pytest.raises(pv.PyrovaeError, match=message):
+        pv.nuts(program(model, guide), torch.zeros(1), **SHORT)
+
+
 def test_refusals() -> None:
     exact = linear()
-    for options in ({"num_chains": 1}, {"num_draws": 3}, {"num_warmup": 0}, {"num_guide": 1}):
-        with pytest.raises(pv.PyrovaeError, match="at least 2 chains"):
-            pv.nuts(exact.program, exact.data(1), **options)
+    least = {"num_chains": "at least 2", "num_draws": "at least 4", "num_warmup": "positive", "num_guide": "at least 2"}
+    for name, words in least.items():
+        with pytest.raises(pv.PyrovaeError, match=f"{name} must be {words}; got 0"):
+            pv.nuts(exact.program, exact.data(1), **{name: 0})
 
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x)):

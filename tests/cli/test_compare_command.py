@@ -116,6 +116,10 @@ def test_one_run_is_compared_by_method(pyrovae: Command, evaluated: Path) -> Non
     gain = records.read(run, "test", "annealed")[0].log_prob - records.read(run, "test")[0].log_prob
     row = next(line for line in out[out.index("against importance") :].splitlines() if line.startswith("annealed"))
     assert code == 0 and row.split()[1] == f"{gain.mean():+.3f}" and Path("methods.png").exists()
+    record = json.loads((run / "evidence.json").read_text())
+    (run / "evidence.json").write_text(json.dumps(record | {"program_sha256": "0"}))
+    code, _, err = pyrovae("compare", run)
+    assert code == 2 and "importance and annealed are evaluations of different weights" in err
     code, _, err = pyrovae("compare", run, "--method", "annealed")
     assert code == 2 and "compares several runs" in err
     code, _, err = pyrovae("compare", run, run)
@@ -148,7 +152,9 @@ def test_tensors_of_one_evaluation_and_facts_of_another(pyrovae: Command, evalua
     assert code == 2 and "were not written together" in err and "evaluate again" in err
 
 
-@pytest.mark.parametrize("change", [{"split": "validation"}, {"num_data": 399}, {"data": None}, {"data_sha256": None}])
+@pytest.mark.parametrize(
+    "change", [{"split": "validation"}, {"num_data": 399}, {"data": None}, {"data_sha256": None}, {"program_sha256": 3}]
+)
 def test_a_record_that_says_something_else(pyrovae: Command, evaluated: Path, change: dict[str, Any]) -> None:
     run = copied(evaluated)
     record = json.loads((run / "evidence.json").read_text())
@@ -157,7 +163,7 @@ def test_a_record_that_says_something_else(pyrovae: Command, evaluated: Path, ch
     assert code == 2 and "evaluate again" in err
 
 
-@pytest.mark.parametrize("key", ["data", "data_sha256", "tensors_sha256"])
+@pytest.mark.parametrize("key", ["data", "data_sha256", "tensors_sha256", "program_sha256"])
 def test_a_record_that_lacks_something(pyrovae: Command, evaluated: Path, key: str) -> None:
     run = copied(evaluated)
     record = json.loads((run / "evidence.json").read_text())

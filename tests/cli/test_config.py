@@ -166,7 +166,7 @@ def test_what_jsonargparse_would_pass_over(pyrovae: Command, text: str, message:
 
 TYPOS = {
     "trian": "there is no 'trian'; did you mean train?",
-    "evaluate run --num_particle 3": "did you mean --num_particles?",
+    "evaluate run --num_particle 3": "did you mean --num_particles or --num_steps?",
     "evaluate run --split tset": "there is no 'tset'; did you mean test?",
     "train tiny.yaml --fti.epochs 3": "fti is no key of a config; did you mean fit?",
     "train tiny.yaml --fit.epoch 3": "fit.epoch is no key of a config; did you mean fit.epochs?",
@@ -199,7 +199,7 @@ def test_a_typo_is_told_with_the_nearest_name(pyrovae: Command, line: str, messa
     [
         ("fit: {epoch: 3}", "fit.epoch is no key of a config; did you mean fit.epochs?"),
         ("data: {nam: digits}", "data.nam is no key of a config; did you mean data.name?"),
-        ("evaluate: {num_particle: 3}", "did you mean evaluate.num_particles?"),
+        ("evaluate: {num_particle: 3}", "did you mean evaluate.num_particles or evaluate.num_steps?"),
         ("sede: 3", "sede is no key of a config; did you mean seed?"),
         (
             "fit: {learning_rate: {class_path: pyrovae.schedules.Cosine, init_arg: {warmup: 3}}}",

@@ -1,5 +1,6 @@
 """A run on one page."""
 
+import json
 import re
 from pathlib import Path
 
@@ -24,6 +25,18 @@ def test_a_report_before_evaluation(pyrovae: Command, conditional: Path) -> None
     assert code == 0 and "was not evaluated on its test data; first: pyrovae evaluate" in out
     page = Path("page.html").read_text()
     assert ">Conditions<" in page and ">Importance weights<" not in page
+
+
+def test_evidence_of_other_data_or_weights_is_left_out(pyrovae: Command, evaluated: Path) -> None:
+    run = copied(evaluated)
+    assert pyrovae("evaluate", run, "--method", "annealed", "--num_particles", 4, "--num_steps", 3)[0] == 0
+    before = json.loads((run / "evidence.json").read_text())
+    files = {"data_sha256": "of other data than that by", "program_sha256": "of other weights than the run's now"}
+    for key, message in files.items():
+        (run / "evidence.json").write_text(json.dumps(before | {key: "0"}))
+        code, out, _ = pyrovae("report", run)
+        assert code == 0 and out.count("the log-likelihood is left out") == 1 and message in out
+        assert "By every method" not in (run / "report.html").read_text()
 
 
 def test_the_same_run_gives_the_same_page(pyrovae: Command, trained: Path) -> None:

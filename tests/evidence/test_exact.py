@@ -167,6 +167,7 @@ def test_blocks_are_no_matter(double: None, monkeypatch: pytest.MonkeyPatch) -> 
     vae, _, x = _factor_analysis(pv.priors.NormalMixture(2, 3))
     whole = exact_log_prob(vae, x)
     monkeypatch.setattr(exact, "MOST_ROWS", 1)
+    monkeypatch.setattr(exact, "PROBES", 40)
     torch.testing.assert_close(exact_log_prob(vae, x), whole)
 
 
@@ -263,18 +264,100 @@ def test_refusals(double: None, name: str) -> None:
         exact_log_prob(refused, torch.randn(5))
 
 
-def test_a_bend_beside_the_mode(double: None) -> None:
+@pytest.fixture
+def points_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read off the operations."""
+    monkeypatch.setattr(exact, "degree", lambda *_: (2.0, []))
+
+
+def kinked(z: Tensor) -> Tensor:
+    return z - 10 * torch.relu(z - 3)
+
+
+@pytest.mark.parametrize("x", [-8.0, -6.0, -10.0, 0.0])
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("read", [True, False])
+def test_a_kink_in_the_tail_of_the_prior(
+    double: None, request: pytest.FixtureRequest, x: float, count: int, read: bool
+) -> None:
+    """The second branch holds the posterior of x = -8, and 5e-4 of log p at x = 0; draws of the prior do not see it."""
+    if not read:
+        request.getfixturevalue("points_alone")
+    with pytest.raises(pv.PyrovaeError, match=r"not a quadratic.*relu" if read else "not a quadratic"):
+        exact_log_prob(one_latent(normal, kinked, 0.5), torch.full((count,), x))
+
+
+def test_a_bend_beside_the_mode(double: None, points_alone: None) -> None:
     """Far from the prior, and from the mode by a few hundredths: seen by draws from the posterior alone."""
     bent = one_latent(normal, lambda z: z + torch.relu(z - 10.03))
     with pytest.raises(pv.PyrovaeError, match="not a quadratic"):
         exact_log_prob(bent, torch.full((5,), 20.0))
-    exact_log_prob(bent, torch.full((5,), -20.0))
 
 
-def test_a_second_peak(double: None) -> None:
+def test_a_second_peak(double: None, points_alone: None) -> None:
     """x ~ N(|z|, 0.01): quadratic around either peak, as far as the posterior goes; seen by draws from the prior."""
     with pytest.raises(pv.PyrovaeError, match="not a quadratic"):
         exact_log_prob(one_latent(dist.Normal(0.0, 100.0), torch.abs, 0.01), torch.full((5,), 2.0))
+
+
+def test_what_no_point_meets(double: None, request: pytest.FixtureRequest) -> None:
+    """A bump of width 1e-9: seen by the operations alone."""
+    bump = one_latent(normal, lambda z: z + torch.where((z - 0.7).abs() < 1e-9, 1.0, 0.0))
+    with pytest.raises(pv.PyrovaeError, match=r"not a quadratic.*computed by"):
+        exact_log_prob(bump, torch.zeros(5))
+    request.getfixturevalue("points_alone")
+    exact_log_prob(bump, torch.zeros(5))
+
+
+def test_what_the_operations_do_not_show(double: None) -> None:
+    """What leaves torch: seen at points alone."""
+
+    class Outside(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, z: Tensor) -> Tensor:
+            context.save_for_backward(z)
+            return torch.tensor([v if v < 3 else 30 - 9 * v for v in z.flatten().tolist()]).reshape(z.shape)
+
+        @staticmethod
+        def backward(context: Any, gradient: Tensor) -> Tensor:
+            return gradient * torch.where(context.saved_tensors[0] < 3, 1.0, -9.0)
+
+    with pytest.raises(pv.PyrovaeError, match=r"with a peak, as in a linear-Gaussian program\. Estimate"):
+        exact_log_prob(one_latent(normal, Outside.apply, 0.5), torch.zeros(5))
+
+
+def test_probes_of_all_data_and_assignments_fit_in_memory(double: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+
+    def model(x: Tensor) -> None:
+        rows.append(len(x))
+        with pyro.plate("data", len(x), dim=-1):
+            y = pyro.sample("y", dist.Categorical(torch.ones(30)))
+            z = pyro.sample("z", dist.Normal(1.0 * y, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    monkeypatch.setattr(exact, "MOST_ROWS", 1000)
+    wanted = dist.MixtureSameFamily(dist.Categorical(torch.ones(30)), dist.Normal(torch.arange(30.0), 2**0.5))
+    torch.testing.assert_close(exact_log_prob(program(model, never), torch.zeros(1)), wanted.log_prob(torch.zeros(1)))
+    assert max(rows) <= 1000 and sum(rows) > 600 * 30
+
+
+def test_float32_tensors_of_no_module(empty_store: None) -> None:
+    W, x = torch.randn(3, 2), torch.randn(4, 3)
+
+    def matrix(cast: Any) -> Any:
+        def model(x: Tensor) -> None:
+            with pyro.plate("data", len(x), dim=-1):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                pyro.sample("x", dist.Normal(z @ cast(W, z).T, 1.0).to_event(1), obs=x)
+
+        return program(model, never)
+
+    with pytest.raises(pv.PyrovaeError, match=r"float64.*does not own \([^\n]*\): write W.to\(z.dtype\)"):
+        exact_log_prob(matrix(lambda W, z: W), x)
+    assert torch.get_default_dtype() == torch.float32
+    wanted = dist.MultivariateNormal(torch.zeros(3).double(), W.double() @ W.T.double() + torch.eye(3).double())
+    torch.testing.assert_close(exact_log_prob(matrix(lambda W, z: W.to(z.dtype)), x), wanted.log_prob(x.double()))
 
 
 def test_noise_of_dequantization_is_a_latent(double: None) -> None:
@@ -282,3 +365,42 @@ def test_noise_of_dequantization_is_a_latent(double: None) -> None:
     vae = pv.VAE(pv.priors.StandardNormal(2), decoder, Unused())
     with pytest.raises(pv.PyrovaeError, match=r"x\.noise"):
         exact_log_prob(vae, torch.randint(0, 4, (3, 3)))
+
+
+# ------------------------------------------------------------------------------------------------------- as evidence
+
+
+class Linear:
+    """A model without a guide."""
+
+    def model(self, x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize("linear", [Linear(), program(Linear().model, lambda x: None), program(Linear().model, never)])
+def test_the_guide_is_never_run(linear: Any) -> None:
+    x = torch.randn(3, 2)
+    found = pv.log_marginal(linear, x, method="exact")
+    wanted = dist.Normal(0.0, 2**0.5).log_prob(x).sum(-1).double()
+    torch.testing.assert_close(found.log_prob, wanted, rtol=1e-5, atol=1e-5)
+    assert found.num_dimensions == 2
+    assert "nats; exact: log p(x, z) is quadratic in z by its operations" in found.summary()
+
+
+def test_data_outside_of_the_support_are_named_without_a_guide() -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            y = pyro.sample("y", dist.Bernoulli(0.3))
+            pyro.sample("x", dist.Bernoulli(0.2 + 0.5 * y), obs=x)
+
+    assert pv.log_marginal(program(model, never), torch.ones(4), method="exact").num_dimensions == 1
+    with pytest.raises(pv.PyrovaeError, match="'x'"):
+        pv.log_marginal(program(model, never), torch.tensor([0.0, 0.5]), method="exact")
+
+
+@pytest.mark.parametrize("option", [{"memory": 2**20}, {"checkpoint": "evidence.safetensors", "seed": 0}])
+def test_what_has_no_use_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(pv.PyrovaeError, match="leave out memory and checkpoint"):
+        pv.log_marginal(Linear(), torch.zeros(3, 2), method="exact", **option)

@@ -13,6 +13,7 @@ from exact import LinearGaussian, assert_mean, program
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.evidence import simulated
 from pyrovae.evidence.simulated import simulate
 from pyrovae.placed import placed
 
@@ -77,8 +78,16 @@ def inverse_weights(vae: pv.VAE, x: Tensor, latents: dict[str, Tensor], level: f
 
 def test_draws_that_are_hardly_ever_data_are_refused() -> None:
     vae = dequantized(pv.families.FixedScaleNormal(0.1), 9.0)
-    with pytest.raises(pv.PyrovaeError, match=r"10 data 10 could not be drawn.*logit_normal"):
+    with pytest.raises(pv.PyrovaeError, match=r"10 data 10 could not be drawn.* 1,010 draws 100.0% were.*logit_normal"):
         simulate(vae, 10)
+
+
+def test_the_share_of_draws_that_are_lost_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single row that is lost to the end says little of the program; all of its draws do."""
+    monkeypatch.setattr(simulated, "TRIES", 1)
+    torch.manual_seed(0)
+    with pytest.raises(pv.PyrovaeError, match=r"of 100 data \d+ .* of all 1\d\d draws [3-6]\d\.\d% were lost"):
+        simulate(dequantized(pv.families.FixedScaleNormal(SCALE), 0.8), 100)
 
 
 def test_what_a_drawn_mask_hides_is_latent() -> None:
@@ -145,10 +154,79 @@ def test_x_that_is_not_drawn_whole_is_refused() -> None:
         with pyro.plate("data", len(x), dim=-1):
             pyro.sample("left", dist.Normal(x[:, 1], 1.0), obs=x[:, 0])
 
-    with pytest.raises(pv.PyrovaeError, match=r"\(3, 2\) cannot be put together .*'left'.*belongs into given"):
+    with pytest.raises(pv.PyrovaeError, match=r"\(3, 2\)\] cannot be put together .*'left'.*belongs into given"):
         simulate(needs_x(model), 3, like=torch.zeros(1, 2))
     with pytest.raises(pv.PyrovaeError, match="pass like=x"):
         simulate(needs_x(model), 3)
+
+
+def observing(observed: Any, like: Tensor, density: Any = lambda loc, x: dist.Normal(loc, 0.5)) -> Any:
+    """z ~ N(0, 1), three pixels of means z, 2z, 3z of which the model observes ``observed(x)``."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", density(z[:, None] * torch.arange(1.0, 4.0), x).to_event(1), obs=observed(x))
+
+    return simulate(needs_x(model), 20, like=like)
+
+
+def bernoulli(loc: Tensor, x: Tensor) -> Any:
+    return dist.Bernoulli(logits=loc)
+
+
+@pytest.mark.parametrize(
+    ("observed", "like", "density"),
+    [
+        (lambda x: x[:, [2, 0, 1]], torch.zeros(1, 3), None),
+        (lambda x: 2 * x - 1, torch.zeros(1, 3), None),
+        (lambda x: 1 - x, torch.zeros(1, 3), bernoulli),
+        (lambda x: x.float(), torch.zeros(1, 3, dtype=torch.long), None),  # draws would be cut to whole numbers
+        (lambda x: x[:, :3], torch.zeros(1, 6).as_strided((1, 4), (6, 1)), None),
+        (lambda x: x, torch.zeros(1, 3), lambda loc, x: dist.Normal(loc + x.roll(1, 1), 0.5)),
+        (lambda x: x[:, :1].expand(-1, 3), torch.zeros(1, 3), None),
+    ],
+)
+def test_an_x_that_the_model_would_not_observe_is_refused(observed: Any, like: Tensor, density: Any) -> None:
+    """Reordered, rescaled, cast, in part, more than once, or under a density of x itself: bounds would be none."""
+    with pytest.raises(pv.PyrovaeError, match=r"cannot be put together .*'x'.* rescaled nor reordered"):
+        observing(observed, like, *[density][: density is not None])
+
+
+@pytest.mark.parametrize(
+    ("observed", "like", "density"),
+    [
+        (lambda x: x.double(), torch.zeros(1, 3), None),
+        (lambda x: x.float(), torch.zeros(1, 3, dtype=torch.long), bernoulli),
+        (lambda x: x.mT.flatten(1), torch.zeros(1, 1, 3), None),
+        (lambda x: x.nan_to_num(), torch.full((1, 3), float("nan")), None),
+        (lambda x: x.movedim(1, -1)[:, 0], torch.zeros(1, 3, 1), None),
+    ],
+)
+def test_an_x_that_the_model_observes_as_a_copy(observed: Any, like: Tensor, density: Any) -> None:
+    found = observing(observed, like, *[density][: density is not None])
+    assert found.x.shape == (20, *like.shape[1:]) and found.x.dtype == like.dtype
+    assert torch.corrcoef(torch.stack([found.x.reshape(20, 3)[:, 2].float(), found.latents["z"]]))[0, 1] > 0.5
+
+
+def test_pictures_seen_transposed() -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("x", dist.Normal(torch.arange(6.0).view(2, 3).expand(len(x), 2, 3), 1e-3).to_event(2), obs=x.mT)
+
+    found = simulate(needs_x(model), 4, like=torch.zeros(1, 3, 2))
+    torch.testing.assert_close(found.x[0], torch.arange(6.0).view(2, 3).T, rtol=0, atol=0.01)
+
+
+def test_factors_are_refused() -> None:
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.factor("tilt", z)
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    with pytest.raises(pv.PyrovaeError, match=r"\['tilt'\] \(pyro.factor\), which no draw follows"):
+        simulate(needs_x(model), 3, like=torch.zeros(1))
 
 
 def test_noise_that_would_be_drawn_apart_from_x_is_refused() -> None:

@@ -23,7 +23,7 @@ def evidence() -> Evidence:
 def test_gaps() -> None:
     low, high, flow = per_datum(-1, -2, -3), per_datum(1.0, 2.0, 6.0), per_datum(0.1, 0.2, 0.3)
     result = InferenceGaps(
-        evidence(), low, low, low, high, high, flow, high, flow, flow, torch.zeros(3).bool(), 5, 10, 0
+        evidence(), low, low, low, high, high, flow, high, flow, flow, torch.zeros(3).bool(), None, 5, 10, 0
     )
     (axes,) = report.gaps(result).axes
     labels = [label.get_text() for label in axes.get_xticklabels()]

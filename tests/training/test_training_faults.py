@@ -172,8 +172,8 @@ def test_grey_images_with_a_draw_are_welcome() -> None:
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (bits(30, 5), r"expects data of shape \(\.\.\., 6\); got \(2, 5\)"),
-        (X.unsqueeze(1).repeat(1, 6, 1)[:, :, :5], r"\(\.\.\., 6\); got \(2, 6, 5\)"),
+        (bits(30, 5), r"expects data of shape \(\.\.\., 6\); got \(\.\.\., 5\)"),
+        (X.unsqueeze(1).repeat(1, 6, 1)[:, :, :5], r"\(\.\.\., 6\); got \(\.\.\., 5\)"),
         (X.long(), "floating-point data and got torch.int64"),
         (X.bool(), "floating-point data and got torch.bool"),
     ],
@@ -187,7 +187,7 @@ def test_images_with_other_channels() -> None:
     encoder = pv.Conditional(pv.networks.ConvEncoder((3, 8, 8), 2 * D, channels=(4,)), pv.families.normal)
     decoder = pv.Conditional(pv.networks.ConvDecoder(D, (3, 8, 8), channels=(4,)), pv.families.bernoulli)
     program = pv.VAE(pv.priors.StandardNormal(D), decoder, encoder)
-    refused(r"\(\.\.\., 3, 8, 8\); got \(2, 1, 8, 8\)", program, torch.ones(10, 1, 8, 8))
+    refused(r"\(\.\.\., 3, 8, 8\); got \(\.\.\., 1, 8, 8\)", program, torch.ones(10, 1, 8, 8))
 
 
 def test_conditioning_variables_that_the_program_has_not() -> None:
