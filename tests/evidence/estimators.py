@@ -1,6 +1,7 @@
 """Every estimator of log p(x), on which of the solvable programs it is tried, and what is found there.
 
-experiments/evidence/solvable.py prints it all; the tests assert it, of the dear estimators for some programs. All is meant to run in float64.
+experiments/evidence/solvable.py prints it all; the tests assert it, of the dear estimators for some programs. All is
+meant to run in float64.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class Found(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """"exact", "normal" or "flagged" as it should be, or else what is wrong."""
+        """ "exact", "normal" or "flagged" as it should be, or else what is wrong."""
         if self.crosses:
             return "A BOUND THAT IS NONE"
         if self.exact:
