@@ -209,7 +209,7 @@ def test_a_run_that_was_stopped_goes_on(
 ) -> None:
     """Stopped after each of its blocks in turn, pilots included, it gives the bits of one that was not."""
     _, vae, x = _partly_narrow(8)
-    options: dict[str, Any] = {"tolerance": 0.2, "num_steps": 10, "memory": 200_000}
+    options: dict[str, Any] = {"tolerance": 0.2, "num_steps": 10, "memory": 100_000}
     whole = _log_marginal(vae, x, **options)
     add, stops = checkpoint.Stage.add, 0
 
