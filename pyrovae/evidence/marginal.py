@@ -17,7 +17,7 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.chains import Annealing
 from pyrovae.evidence.annealing.latents import from_prior, points, starting
 from pyrovae.evidence.blocks import Block, Data, Setting
-from pyrovae.evidence.checkpoint import Checkpoint, joined
+from pyrovae.evidence.checkpoint import Checkpoint
 from pyrovae.evidence.exact import exact_block
 from pyrovae.evidence.identity import identity
 from pyrovae.evidence.options import Options, asked
@@ -26,9 +26,7 @@ from pyrovae.evidence.result import Evidence
 from pyrovae.evidence.running import Passes
 from pyrovae.evidence.tolerance import to_tolerance
 from pyrovae.evidence.weights.draws import Wanted
-from pyrovae.evidence.weights.draws import joined as joined_draws
 from pyrovae.evidence.weights.expectations import Function
-from pyrovae.evidence.weights.expectations import joined as joined_expectations
 from pyrovae.parameters import floating_dtype, frozen
 from pyrovae.precision import float32_matmul
 from pyrovae.randomness import seeded
@@ -178,7 +176,7 @@ def _estimate(
         else:
             with seeded(0, device):
                 blocks, plan = to_tolerance(setting, options.request, estimator, run)
-    return _evidence(blocks, options, getattr(estimator, "start", "guide"), dimensions, shift, plan)
+    return _evidence(blocks, options, estimator.start, dimensions, shift, plan)
 
 
 def _exact(
@@ -257,8 +255,8 @@ def _evidence(
     log_jacobian: Tensor,
     plan: Plan | None,
 ) -> Evidence:
-    figures: dict[str, Any] = joined([block.figures for block in blocks])
-    kept = [block.draws for block in blocks if block.draws is not None]
+    found = Block.joined(blocks)
+    figures: dict[str, Any] = found.figures
     moved = ("log_prob", "runs", "jackknife", "truncated")
     shifted = {name: figures[name] + log_jacobian for name in moved if name in figures}
     return Evidence(
@@ -271,8 +269,8 @@ def _evidence(
         num_dimensions=int(dimensions) if dimensions == int(dimensions) else dimensions,
         seed=options.seed,
         log_jacobian=log_jacobian.mean().item(),
-        draws=joined_draws(kept) if kept else None,
-        expectations=joined_expectations([block.expectations for block in blocks]),
+        draws=found.draws,
+        expectations=found.expectations,
         plan=plan,
     )
 

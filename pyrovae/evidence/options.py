@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
+import pyrovae
 from pyrovae.arguments import whole
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.annealed import Annealed
@@ -62,6 +65,10 @@ class Options(NamedTuple):
             "num_data": setting.data.size,
             "program": digest_of_program(setting),
             "data": digest_of_data(setting.data),
+            "pyrovae": pyrovae.__version__,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": setting.device.type,
         }
 
     def check_running(self, memory: int | None, path: str | Path | None) -> None:

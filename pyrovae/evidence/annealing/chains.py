@@ -22,9 +22,7 @@ from pyrovae.evidence.annealing.latents import Point
 from pyrovae.evidence.annealing.schedules import Adaptive, Pilot, Schedule, interpolated
 from pyrovae.precision import float64
 
-STATIONS = (
-    100  # temperatures of a pilot at the most, 0 and 1 among them; far more than chains of a thousand steps can pass
-)
+STATIONS = 100  # temperatures of a pilot at the most, 0 and 1 among them; chains of a thousand steps pass fewer
 TRANSITIONS = 4  # of a pilot at each
 ORDINARY = 30  # transitions of a pilot in all from a good guide; fewer from a better one, more from one far off
 ALIKE = 0.5  # effective share of the pilot's chains that the next temperature leaves
