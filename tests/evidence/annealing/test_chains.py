@@ -256,6 +256,56 @@ def test_the_pilot_finds_step_sizes_of_the_acceptance_it_aims_at(double: None) -
         assert ((rate.mean(0) - aim).abs() < 0.12).all()
 
 
+def from_the_prior(scale: float, num_steps: int, *, num_data: int = 3, size: int = 4) -> tuple[Tensor, Tensor]:
+    """log w and acceptance of chains from N(0, 1) to N(0.7, scale)."""
+    evaluate = evaluated(normal(0.0, 1.0), normal(0.7, scale))
+    start = lambda: torch.randn(16, num_data, size)  # noqa: E731
+    frozen = settled(evaluate, start(), num_steps, Annealing())
+    return forwards(evaluate, start(), frozen, Annealing())[::2]
+
+
+@pytest.mark.parametrize("scale", [0.3, 1e-2, 1e-4])
+def test_chains_follow_a_density_that_narrows(double: None, scale: float) -> None:
+    """Down to a ten-thousandth of the prior's width: the acceptance is as aimed at, and log w near 0.
+
+    The length of the path is at least sqrt(2 D) log(1 / scale), that of the widths alone; its square over the steps
+    would be the variance of log w if every transition gave a fresh draw.
+    """
+    torch.manual_seed(0)
+    log_w, rate = from_the_prior(scale, 400)
+    assert ((rate.mean(0) - 0.8).abs() < 0.12).all()
+    variance = 2 * 4 * math.log(scale) ** 2 / 400
+    assert (log_w.var(0) < 16 * variance + 1).all() and (log_w.mean(0).abs() < 8 * variance + 1).all()
+
+
+def test_a_pilot_costs_what_its_path_needs(double: None) -> None:
+    """Nothing to learn: a single station. The harder, the more; no more than there may be."""
+    numbers = []
+    for scale in (1.0, 0.3, 1e-2, 1e-5):
+        evaluate = evaluated(normal(0.0, 1.0), normal(0.0, scale))
+        found = pilot(evaluate, torch.randn(16, 1, 8), torch.ones(1, 8), Annealing())
+        assert found.temperatures[-1] == 1 and found.temperatures[0] == 0
+        numbers.append(len(found.temperatures) - 1)
+    assert numbers[0] == 1 < numbers[1] < numbers[2] < numbers[3] <= chains.STATIONS
+
+
+def test_a_pilot_that_meets_nothing_leaves_even_steps() -> None:
+    """Weights all equal, or all zero: lengths of nothing but rounding must not decide on temperatures."""
+    for log_p in (normal(0.0, 1.0), lambda u: normal(0.0, 1.0)(u) - math.inf):
+        frozen = settled(evaluated(normal(0.0, 1.0), log_p), torch.randn(16, 2, 3), 10, Annealing())
+        torch.testing.assert_close(frozen.temperatures, torch.linspace(0, 1, 11).double()[:, None].expand(-1, 2))
+
+
+def test_a_pilot_learns_the_scale_of_each_dimension_again(double: None) -> None:
+    """Dimensions alike at the start and not at the end."""
+    scales = torch.tensor([1.0, 0.1, 0.01])
+    evaluate = evaluated(normal(0.0, 1.0), lambda u: torch.distributions.Normal(0.0, scales).log_prob(u).sum(-1))
+    torch.manual_seed(0)
+    found = pilot(evaluate, torch.randn(16, 5, 3), torch.ones(5, 3), Annealing())
+    ratio = (found.log_stride[-1] - found.log_stride[-1][:, :1]).mean(0).exp()
+    assert ((ratio / scales).log().abs() < 0.4).all()
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("num_chains", [1, 2])
 @pytest.mark.filterwarnings("error")
