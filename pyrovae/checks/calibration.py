@@ -27,6 +27,7 @@ from pyrovae.terms import LogTerms, terms_for
 from pyrovae.trees import Tree
 from pyrovae.validation import validating
 
+LEVEL = 0.01  # of the verdict
 LOG_JOINT = "log p(x, z)"
 HEADER = ["", "dimensions", "smallest p", "at", "mean rank", "spread"]
 Quantities = Mapping[str, Callable[[Mapping[str, Tensor]], Tensor]]
@@ -70,7 +71,14 @@ class Calibration:
         every = torch.cat(list(self.p_values.values()))
         return min(1.0, every.min().item() * len(every))
 
-    def passed(self, level: float = 0.01) -> bool:
+    @property
+    def least_p_value(self) -> float:
+        """The smallest ``p_value`` that so many data, draws and dimensions can give, where all ranks are 0."""
+        zeros = torch.zeros(self.num_data, 1, dtype=torch.long)
+        number = sum(ranks.shape[1] for ranks in self.ranks.values())
+        return min(1.0, uniformity.p_values(zeros, self.num_draws).item() * number)
+
+    def passed(self, level: float = LEVEL) -> bool:
         """Whether the ranks show no fault: an exact guide fails with probability ``level`` at most."""
         return self.p_value >= level
 
@@ -81,15 +89,23 @@ class Calibration:
 
     def summary(self) -> str:
         """A readable table: the verdict, then for each latent and quantity its worst dimension."""
-        verdict = "no fault found" if self.passed() else "the guide is not the posterior"
         head = f"ranks of {self.num_data:,} simulated data among {self.num_draws:,} draws of the guide"
-        head = f"{head}; p = {self.p_value:.2g}: {verdict}"
+        head = f"{head}; p = {self.p_value:.2g}: {self._verdict}"
         lines = aligned([HEADER, *map(self._row, self.ranks)], right=range(1, 6))
         notes = [
+            "smallest p: of the dimensions by themselves; that of the verdict is corrected for their number",
             "mean rank: 0.5 if calibrated; a latent above it: the guide lies too low",
             "spread: of the ranks, 1 if calibrated; a latent above it: the guide is too narrow, below it: too wide",
         ]
         return "\n".join([head, *lines, *notes])
+
+    @property
+    def _verdict(self) -> str:
+        if not self.passed():
+            return "the guide is not the posterior"
+        if self.least_p_value >= LEVEL:
+            return f"too few data and draws to find any fault; p is {self.least_p_value:.2g} at least"
+        return "no fault found"
 
     def _row(self, name: str) -> list[str]:
         p, worst = self.p_values[name].min(0)

@@ -174,8 +174,9 @@ def nuts(
     """Draws from p(z | x, given) by Pyro's NUTS for a few data, beside draws of the guide.
 
     Each datum is sampled by itself, chain after chain: seconds to minutes for each. Constrained latents move in
-    Pyro's unconstrained space, discrete ones are summed out and not returned. Chains start from the guide and from the
-    prior in turn: were all to start where the guide is, a mode that it misses might go unseen.
+    Pyro's unconstrained space; discrete ones are summed out, and not returned; auxiliary ones, such as the noise of
+    dequantization, are moved with the others, and not returned either. Chains start from the guide and from the prior
+    in turn: were all to start where the guide is, a mode that it misses might go unseen.
 
     Args:
         program: any program; its model must be differentiable in the latents.
@@ -210,6 +211,7 @@ def nuts(
     with frozen(program) as device, seeded(seed, device), LocalParameters().scope():
         data = [trees.to(trees.as_tensors(tree, floating_dtype(program)), device) for tree in (x, *given)]
         observed = {name: site.value for name, site in log_terms(program, *data).observed.items()}
+        auxiliary = _auxiliary(program, data)
         hidden = None if progress is None else not progress
         bar = tqdm(total=size * num_chains, desc="nuts", unit="chain", disable=hidden)
         with bar, validating(False):
@@ -217,7 +219,8 @@ def nuts(
                 _Sampler(program, trees.rows(data, slice(n, n + 1)), num_draws, num_warmup).run(num_chains, bar)
                 for n in range(size)
             ]
-        posterior = {name: torch.cat([draws[name] for draws, _ in columns], 2).cpu() for name in columns[0][0]}
+        names = [name for name in columns[0][0] if name not in auxiliary]
+        posterior = {name: torch.cat([draws[name] for draws, _ in columns], 2).cpu() for name in names}
         drawn = _guided(program, data, num_guide)
         guide = {name: drawn[name] for name in posterior}
         again = None if seed is None else seed + 1
@@ -225,7 +228,8 @@ def nuts(
             program, *data, num_particles=num_guide, num_draws=num_guide, seed=again, compile=False, progress=False
         )
     draws = evidence.draws
-    resampled = {name: draws.posterior[name] for name in posterior} if draws else {}
+    assert draws is not None  # as many as were asked for
+    resampled = {name: draws.posterior[name] for name in posterior}
     divergences = torch.stack([count for _, count in columns], 1)
     return Chains(posterior, guide, resampled, divergences, evidence, observed, num_warmup, seed)
 
@@ -261,10 +265,17 @@ class _Sampler:
         sites = {
             name: site for name, site in samples(model) if not (site["is_observed"] or site["fn"].support.is_discrete)
         }
-        if not sites:
+        if all(site["infer"].get("auxiliary") for site in sites.values()):
             raise PyrovaeError("the program has no continuous latent on which NUTS could move")
         values = {name: site["value"] if from_prior else guide.nodes[name]["value"] for name, site in sites.items()}
         return {name: _transform(name, sites[name]["fn"]).inv(value) for name, value in values.items()}
+
+
+def _auxiliary(program: Any, data: list[Tree]) -> set[str]:
+    """Latents that only integrate x out, such as the noise of dequantization: they are moved, and not compared."""
+    rows = trees.rows(data, slice(0, 1))
+    traces = [poutine.trace(part).get_trace(*rows) for part in (program.model, program.guide)]
+    return {name for trace in traces for name, site in samples(trace) if site["infer"].get("auxiliary")}
 
 
 def _transform(name: str, distribution: Any) -> Any:

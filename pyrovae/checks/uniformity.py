@@ -13,7 +13,7 @@ evaluation and multiple sample comparison", Statistics and Computing 32.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ def _statistic(counts: Tensor, size: int) -> Tensor:
     return (2 * tail).clamp(max=1).amin(1)
 
 
-@cache
+@lru_cache(maxsize=16)
 def _null(size: int, num_draws: int) -> Tensor:
     """Statistics of uniform ranks, in order; of a generator of their own, so that a p-value is one number."""
     generator = torch.Generator().manual_seed(0)
@@ -77,7 +77,7 @@ def _null(size: int, num_draws: int) -> Tensor:
     return torch.cat([_statistic(_counts(r, num_draws), size) for r in ranks]).sort().values
 
 
-@cache
+@lru_cache(maxsize=2)  # 160 MB for a thousand draws and ten thousand data
 def _tails(size: int, num_draws: int) -> tuple[Tensor, Tensor]:
     """P(B_i <= c) and P(B_i >= c) for c = 0 .. N, each (L, N + 1)."""
     counts, p = np.arange(size + 1), (np.arange(1, num_draws + 1) / (num_draws + 1))[:, None]

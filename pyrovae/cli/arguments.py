@@ -41,7 +41,8 @@ goes on."""
 
 SANDWICH = """\
 Draws data from the trained program, so that draws from their posteriors are known, and bounds their log p(x) from both
-sides (bidirectional Monte Carlo). The gap is what evaluate, by the same method, misses at most, on such data:
+sides (bidirectional Monte Carlo). In expectation, the gap bounds what evaluate misses of such data, by the same method
+with as many particles and steps; these are by default those of the config's section evaluate, where the method is its:
 
   pyrovae sandwich runs/vae
   pyrovae sandwich runs/vae --num_data 50 --num_steps 1000 --num_particles 16

@@ -23,6 +23,7 @@ from pyrovae.training import Run, fit
 from pyrovae.training.trainer import Callback
 
 OF_METHOD = ("method", "tolerance", "num_particles", "num_steps", "annealing")
+OF_BOUNDS = ("num_particles", "num_steps", "annealing", "compile")
 
 
 class Experiment:
@@ -98,17 +99,27 @@ class Experiment:
         return {"seed": self.config.seed, **own, **asked}
 
     def evaluate(self, program: Any, split: Split, *, checkpoint: Path, **options: Any) -> Evidence:
-        """``pyrovae.log_marginal`` of a split, in the data's own units."""
+        """``pyrovae.log_marginal`` of a split, in the data's own units; the exact method keeps no checkpoint."""
         jacobian = self.data().log_jacobian_of(split.x)
-        return log_marginal(program, split.x, *split.given, log_jacobian=jacobian, checkpoint=checkpoint, **options)
+        kept = None if options.get("method") == "exact" else checkpoint
+        return log_marginal(program, split.x, *split.given, log_jacobian=jacobian, checkpoint=kept, **options)
 
     def sandwich(self, program: Any, **options: Any) -> Sandwich:
-        """``pyrovae.sandwich``, given what test data are given, which are taken in turn."""
+        """``pyrovae.sandwich``, given what test data are given, which are taken in turn.
+
+        Where the config's evaluation is by the same method, what it says of that holds here too.
+        """
         if options["num_data"] < 1:
             raise PyrovaeError(f"num_data must be positive; got {options['num_data']}")
         test, rows = self.data().test, torch.arange(options["num_data"]) % len(self.data().test.x)
         given = [trees.rows(tree, rows) for tree in test.given]
-        return sandwich(program, *given, like=trees.rows(test.x, rows), **{"seed": self.config.seed, **options})
+        options = {"seed": self.config.seed, **self._evaluated_by(options.get("method", "annealed")), **options}
+        return sandwich(program, *given, like=trees.rows(test.x, rows), **options)
+
+    def _evaluated_by(self, method: str) -> dict[str, Any]:
+        """What the config's evaluation says of how to carry out this method; nothing where it is of another."""
+        own = _known(vars(self._parts.evaluate))
+        return {name: own[name] for name in OF_BOUNDS if name in own} if records.method_of(own) == method else {}
 
     @cached_property
     def _parts(self) -> Namespace:

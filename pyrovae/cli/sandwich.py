@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyrovae.cli.directory import write_json
+from pyrovae.cli.directory import write_figure, write_json
 from pyrovae.cli.stored import Stored
 from pyrovae.cli.words import say
 from pyrovae.errors import PyrovaeError
@@ -28,11 +28,15 @@ def sandwich(run: Stored, *, device: str = "auto", **asked: Any) -> Sandwich:
         device: "auto", "cpu", "cuda" or "mps".
         asked: options of ``pyrovae.sandwich``.
     """
+    from pyrovae import report  # matplotlib takes half a second to import
+
     program, start = run.program(device), time.perf_counter()
     result = run.experiment.sandwich(program, **{name: value for name, value in asked.items() if value is not None})
     seconds = time.perf_counter() - start
     about = {"seconds": seconds, "program_sha256": digest_of(program), "environment": environment()}
-    write_json(run.path / FILES[result.method], {**result.record(), **about})
+    place = run.path / FILES[result.method]
+    write_json(place, {**result.record(), **about})
+    write_figure(place.with_suffix(".png"), report.sandwich(result))
     say(f"in {seconds:.1f} s: {result.summary()}")
     return result
 

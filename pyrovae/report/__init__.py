@@ -11,6 +11,7 @@ from pyrovae.report.inference import gaps, posterior
 from pyrovae.report.likelihoods import comparison, evidence, weights
 from pyrovae.report.page import html
 from pyrovae.report.pictures import conditional_grid, images, reconstructions, samples
+from pyrovae.report.sandwich import sandwich
 from pyrovae.report.scatter import active_units, latents, prior_density
 from pyrovae.report.tables import marginals
 from pyrovae.report.theme import theme
@@ -37,6 +38,7 @@ __all__ = [
     "rate_distortion",
     "reconstructions",
     "samples",
+    "sandwich",
     "theme",
     "traversals",
     "weights",

@@ -23,7 +23,8 @@ def calibration(result: Calibration, *, most: int = 4) -> Figure:
 
     Above, 95 % of the bars end within the shade if the ranks are uniform. Below is the share of ranks up to each one
     less that of uniform ranks; it lies within the shade everywhere with probability 95 %. A guide that is too narrow
-    makes the bars a valley and the curve an S; too wide, a hill and an S upside down; shifted, a slope and an arch.
+    makes the bars a valley and the curve an S; too wide, a hill and an S upside down; shifted, a slope and an arch. The
+    p-values are corrected, as that of the verdict is: each is multiplied by the number of all dimensions.
 
     Args:
         result: what ``pyrovae.calibration`` gave.
@@ -36,14 +37,14 @@ def calibration(result: Calibration, *, most: int = 4) -> Figure:
     """
     if most < 1:
         raise PyrovaeError(f"the number of dimensions to draw must be at least 1; got {most}")
-    shown = result.worst(most)
+    shown, number = result.worst(most), sum(ranks.shape[1] for ranks in result.ranks.values())
     figure, axes = panels(2, len(shown), height=0.66 * WIDTH)
     for column, (name, dimension, p) in enumerate(shown):
         ranks = result.ranks[name][:, dimension]
         label = name if result.ranks[name].shape[1] == 1 else f"{name}[{dimension}]"
         first = column == 0
         _histogram(axes[0, column], ranks, result.num_draws)
-        style(axes[0, column], title=f"{label}\np = {p:.2g}", y="data" if first else "")
+        style(axes[0, column], title=f"{label}\np = {min(1.0, p * number):.2g}", y="data" if first else "")
         _difference(axes[1, column], ranks, result.num_draws)
         style(axes[1, column], x="rank", y="share up to it − uniform" if first else "")
     return figure

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import matplotlib.figure
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from pyrovae.report.theme import colours
 
@@ -79,6 +81,32 @@ def few_ticks(axes: Axes, *, x: int = 5, y: int = 5) -> None:
     steps = [1, 2, 2.5, 5, 10]
     axes.xaxis.set_major_locator(MaxNLocator(x, steps=steps))
     axes.yaxis.set_major_locator(MaxNLocator(y, steps=steps))
+
+
+def logarithmic(axis: Axis) -> None:
+    """A logarithmic axis, to be made so when it is full, with few labels, which do not overprint."""
+    scale = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
+    scale("log")
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low)
+    if decades < 1.3:  # too few powers of ten: numbers between, as 0.2
+        few = MaxNLocator(3, steps=[1, 2, 5, 10]) if decades < 0.5 else LogLocator(subs=(1, 2, 5))
+        axis.set_major_locator(few)
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def num_bins(size: int) -> int:
+    """Of a histogram of so many data: few hold something each, many show their shape."""
+    return round(min(40, max(5, 2 * math.sqrt(size))))
+
+
+def histogram(axes: Axes, values: np.ndarray, colour: str) -> None:
+    """Bars of as many bins as so many values want; values that rounding alone tells apart share one."""
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
+    same = high - low <= 1e-9 * max(abs(low), abs(high))
+    bounds = (low - 0.5, high + 0.5) if same else (low, high)
+    axes.hist(values, bins=num_bins(len(values)), range=bounds, color=colour)
 
 
 def minus(text: str) -> str:

@@ -14,10 +14,21 @@ from torch import Tensor
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence
 from pyrovae.evidence.result import SPREAD
-from pyrovae.report.canvas import SMALL, WIDTH, Figure, few_ticks, minus, panels, spaced, style
+from pyrovae.report.canvas import (
+    SMALL,
+    WIDTH,
+    Figure,
+    few_ticks,
+    histogram,
+    logarithmic,
+    minus,
+    num_bins,
+    panels,
+    spaced,
+    style,
+)
 from pyrovae.report.theme import colours
 
-BINS = 40
 MANY = 2000  # points beyond which a scatter is drawn fainter
 
 
@@ -135,7 +146,7 @@ def comparison(results: Mapping[str, Tensor | Evidence]) -> Figure:
     left.tick_params(axis="y", labelcolor=colours().ink, labelsize=SMALL + 1, length=0)
     left.grid(visible=False, axis="y")
     everything = torch.cat(list(differences.values())).numpy()
-    bins = np.histogram_bin_edges(everything, BINS, range=tuple(np.quantile(everything, [0.002, 0.998])))
+    bins = np.histogram_bin_edges(everything, num_bins(size), range=tuple(np.quantile(everything, [0.002, 0.998])))
     for row, difference in enumerate(differences.values()):
         right.hist(difference.numpy(), bins=list(bins), histtype="step", lw=1.2, color=_colour(row))
     right.axvline(0, color=colours().quiet, lw=0.8)
@@ -182,14 +193,14 @@ def _interval(axes: Axes, row: int, difference: Tensor, colour: str) -> None:
 
 
 def _histogram(axes: Axes, values: Tensor, colour: str | None = None) -> None:
-    axes.hist(values[values.isfinite()].numpy(), bins=BINS, color=colour or colours().first)
+    histogram(axes, values[values.isfinite()].numpy(), colour or colours().first)
 
 
 def _bars(axes: Axes, sign: Sign) -> None:
     """Bars that end at the limit, below and above it in different colours."""
     values, limit = sign.drawn()
     low, high = (min(values.min().item(), limit), max(values.max().item(), limit)) if len(values) else (limit, limit)
-    width = max((high - low) / BINS, 1e-3)
+    width = max((high - low) / num_bins(len(values)), 1e-3)
     below, above = math.ceil((limit - low) / width), math.floor((high - limit) / width) + 1
     few_ticks(axes)
     for part, steps, colour in (
@@ -200,19 +211,19 @@ def _bars(axes: Axes, sign: Sign) -> None:
             number, edges = np.histogram(part.numpy(), [limit + width * step for step in steps])
             edges = 10**edges if sign.logarithmic else edges
             axes.bar(edges[:-1], number, np.diff(edges), align="edge", color=colour)
-    if sign.logarithmic:
-        axes.set_xscale("log")
     axes.axvline(sign.limit if len(values) else limit, color=colours().second, lw=1.2)
+    if sign.logarithmic:
+        logarithmic(axes.xaxis)
 
 
 def _sizes(axes: Axes, result: Evidence, where: Tensor) -> None:
     """Effective sample sizes of these data."""
     most = result.num_particles if result.plan is None else int(result.plan.num_particles[where].max())
     ess = result.ess[where & (result.ess > 0)]
-    bins = np.geomspace(1, max(most, 2), BINS + 1)
+    bins = np.geomspace(1, max(most, 2), num_bins(len(ess)) + 1)
     bins[0], bins[-1] = 0.99, bins[-1] * 1.01  # rounding
     axes.hist(ess.numpy(), bins=list(bins), color=colours().first)
-    axes.set_xscale("log")
+    logarithmic(axes.xaxis)
     title = f"median {ess.median().item():,.0f} of {most:,}" if len(ess) else "no weight"
     style(axes, title=title, x="effective sample size")
 
@@ -228,5 +239,5 @@ def _scatter(axes: Axes, result: Evidence, sign: Sign) -> None:
     axes.axhline(sign.limit, color=colours().second, lw=1.2)
     few_ticks(axes, x=3)
     if sign.logarithmic:
-        axes.set_yscale("log")
+        logarithmic(axes.yaxis)
     style(axes, title="each datum", x="log p(x), nats", y=sign.name)

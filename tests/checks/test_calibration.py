@@ -13,6 +13,7 @@ from exact import LinearGaussian, program
 from torch import Tensor, nn
 
 import pyrovae as pv
+from pyrovae.checks import Calibration
 from pyrovae.checks.calibration import LOG_JOINT
 
 
@@ -180,3 +181,10 @@ def test_networks_that_cannot_take_particles() -> None:
 def test_faults(options: dict[str, Any], message: str) -> None:
     with pytest.raises(pv.PyrovaeError, match=message):
         pv.calibration(LinearGaussian(2, 3).program, **{"num_data": 20, "num_draws": 9, **options})
+
+
+@pytest.mark.parametrize(("num_data", "num_draws", "few"), [(2, 1, True), (4, 9, False), (50, 19, False)])
+def test_too_few_ranks_find_no_fault_and_say_so(num_data: int, num_draws: int, few: bool) -> None:
+    worst = Calibration({"z": torch.zeros(num_data, 3, dtype=torch.long)}, num_draws)
+    assert worst.p_value == pytest.approx(worst.least_p_value) and worst.passed() == few
+    assert ("too few data and draws to find any fault" in worst.summary()) == few

@@ -130,6 +130,16 @@ def test_short_chains_are_no_reference() -> None:
     assert "NUTS is no reference" in pv.nuts(exact.program, exact.data(1), **SHORT).summary()
 
 
+def test_noise_that_belongs_to_x_is_no_latent() -> None:
+    torch.manual_seed(0)
+    decoder = pv.Dequantized(pv.Conditional(pv.networks.MLP(2, 4, 6), pv.families.normal), num_levels=4)
+    encoder = pv.Conditional(pv.networks.MLP(3, 4, 4), pv.families.normal)
+    vae = pv.VAE(pv.priors.StandardNormal(2), decoder, encoder)
+    found = pv.nuts(vae, torch.tensor([[0.0, 1 / 3, 1.0]]), **SHORT)
+    assert found.names == ("z[0]", "z[1]") and found.differs.shape == (1, 2)
+    assert list(found.posterior) == list(found.guide) == list(found.resampled) == ["z"]
+
+
 @pytest.mark.parametrize(
     ("latent", "message"),
     [

@@ -39,3 +39,7 @@ def test_p_values_below_the_resolution_of_simulation_are_bounds() -> None:
     """All ranks 0: g = 2 (1 / (L + 1))^N at i = 0, of L points."""
     p = uniformity.p_values(torch.zeros(8, 1, dtype=torch.long), 9)
     assert p.item() == pytest.approx(9 * 2 * 0.1**8, rel=1e-6)
+
+
+def test_what_is_kept_of_tables_is_bounded() -> None:
+    assert uniformity._tails.cache_info().maxsize == 2 and uniformity._null.cache_info().maxsize == 16

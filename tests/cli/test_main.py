@@ -24,6 +24,11 @@ def test_demo(pyrovae: Command) -> None:
     assert torch.get_num_threads() == 2
 
 
+def test_python_runs_the_package() -> None:
+    shown = subprocess.run([sys.executable, "-m", "pyrovae", "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == f"pyrovae {pv.__version__}"
+
+
 def test_global_state_is_left_alone(pyrovae: Command) -> None:
     state, handler, path = torch.get_rng_state(), signal.getsignal(signal.SIGTERM), list(sys.path)
     assert pyrovae("train", "tiny.yaml", "--fit.epochs", 1, "--trust", "nobody")[0] == 0

@@ -25,6 +25,7 @@ def test_sandwich_gives_what_the_function_gives(pyrovae: Command, trained: Path,
     assert code == 0 and expected.summary() in out
     record = json.loads((run / f"{file}.json").read_text())
     assert expected.record().items() <= record.items() and record["seconds"] > 0
+    assert (run / f"{file}.png").read_bytes().startswith(b"\x89PNG")
     if method == "annealed":  # a page takes seconds
         assert pyrovae("report", run)[0] == 0
         assert "Sandwich bounds on simulated data" in (run / "report.html").read_text()
@@ -32,6 +33,13 @@ def test_sandwich_gives_what_the_function_gives(pyrovae: Command, trained: Path,
 
 def test_data_are_simulated_under_what_test_data_are_given(pyrovae: Command, conditional: Path) -> None:
     assert pyrovae("sandwich", copied(conditional), *FEW, "--num_steps", 2)[0] == 0
+
+
+def test_particles_are_those_of_the_config_by_its_method(pyrovae: Command, trained: Path) -> None:
+    run = copied(trained)  # whose config has 20, for importance sampling
+    words = ("--num_data", 3, "--device", "cpu")
+    assert "importance sampling, 20 particles" in pyrovae("sandwich", run, "--method", "importance", *words)[1]
+    assert "annealed importance sampling, 16 chains" in pyrovae("sandwich", run, *words, "--num_steps", 2)[1]
 
 
 def test_options_of_another_method_are_refused_in_one_line(pyrovae: Command, trained: Path) -> None:

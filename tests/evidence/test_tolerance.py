@@ -149,7 +149,7 @@ def test_annealing_is_chosen_where_it_is_cheaper(
 
 def test_what_is_foretold_of_a_datum_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its own chains, whatever those of the data beside it say."""
-    monkeypatch.setattr(tolerance, "_Scouts", lambda *_: SimpleNamespace(annealed=SimpleNamespace(start="guide")))
+    monkeypatch.setattr(tolerance, "_Scouts", lambda *_: SimpleNamespace(start="guide"))
     request = tolerance.Request(0.1, 1000, 1000, FEW, NOTHING)
 
     def foretold(*own: float) -> float:
@@ -209,7 +209,7 @@ def test_a_run_that_was_stopped_goes_on(
 ) -> None:
     """Stopped after each of its blocks in turn, pilots included, it gives the bits of one that was not."""
     _, vae, x = _partly_narrow(8)
-    options: dict[str, Any] = {"tolerance": 0.2, "num_steps": 10, "memory": 200_000}
+    options: dict[str, Any] = {"tolerance": 0.2, "num_steps": 10, "memory": 100_000}
     whole = _log_marginal(vae, x, **options)
     add, stops = checkpoint.Stage.add, 0
 
@@ -266,7 +266,7 @@ def test_each_stage_goes_on_only_as_it_was_begun(
 
 
 def _add_and_stop(stage: checkpoint.Stage, block: Any) -> None:
-    stage.parts.append(block.figures)
+    stage.blocks.append(block)
     raise KeyboardInterrupt
 
 

@@ -14,7 +14,8 @@ def test_bars_and_curves_are_those_of_the_worst_dimensions() -> None:
     figure = report.calibration(found, most=2)
     bars, _, curves, _ = figure.axes
     name, dimension, p = found.worst(1)[0]
-    assert bars.get_title(loc="left") == f"{name}[{dimension}]\np = {p:.2g}"
+    assert bars.get_title(loc="left") == f"{name}[{dimension}]\np = {found.p_value:.2g}"
+    assert p < found.p_value
     assert sum(bar.get_height() for bar in bars.patches if hasattr(bar, "get_height")) == 200
     ranks = found.ranks[name][:, dimension, None]
     uniform = torch.arange(1, 40) / 40

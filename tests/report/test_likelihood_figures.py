@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import pyrovae as pv
 from pyrovae import report
 from pyrovae.evidence.plan import Plan
+from pyrovae.report import canvas
 
 
 def result(n: int = 50) -> pv.Evidence:
@@ -125,3 +127,27 @@ def test_a_comparison_takes_evidence() -> None:
 def test_what_cannot_be_compared_is_refused(results, message: str) -> None:
     with pytest.raises(pv.PyrovaeError, match=message):
         report.comparison(results)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.11, 0.19), (0.08, 0.6), (1e-3, 5.0), (1e-8, 1e3), (1.0, 1.0)])
+def test_labels_of_a_logarithmic_axis_do_not_overprint(low: float, high: float) -> None:
+    figure, ((axes, *_),) = canvas.panels(1, 3, height=2)
+    axes.plot([low, high], [0, 1])
+    canvas.logarithmic(axes.xaxis)
+    canvas.style(axes)
+    figure.draw_without_rendering()
+    labels = [text for text in axes.xaxis.get_ticklabels(which="both") if text.get_text()]
+    boxes = sorted((text.get_window_extent() for text in labels), key=lambda box: box.x0)
+    inside = [box for box in boxes if axes.bbox.x0 - 1 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1 + 1]
+    assert inside and all(left.x1 < right.x0 for left, right in pairwise(inside))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-14])
+def test_equal_values_are_one_bar(noise: float) -> None:
+    equal = replace(result(), log_prob=torch.full((50,), -26.0).double() + noise * torch.arange(50))
+    bars = [bar.get_height() for bar in report.evidence(equal).axes[0].patches]
+    assert max(bars) == sum(bars) == 50
+
+
+def test_few_data_have_few_bars() -> None:
+    assert [canvas.num_bins(size) for size in (0, 12, 100, 10_000)] == [5, 7, 20, 40]
