@@ -9,6 +9,7 @@ from torch.distributions import biject_to
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
 from pyrovae.errors import PyrovaeError
+from pyrovae.supports import of_distribution
 
 
 def innermost(distribution: Any) -> Any:
@@ -35,10 +36,11 @@ def unconstraining(name: str, distribution: Any, *, use: str, instead: str) -> A
         raise PyrovaeError(
             f"latent {name!r} lies on a surface (a log-simplex), not in the real numbers that {use}: {instead}"
         )
+    support = of_distribution(distribution)
     try:
-        return biject_to(distribution.support)
+        return biject_to(support)
     except NotImplementedError as error:
         raise PyrovaeError(
-            f"the support of latent {name!r}, {distribution.support}, has no map from the real numbers that {use} "
+            f"the support of latent {name!r}, {support}, has no map from the real numbers that {use} "
             f"(torch.distributions.biject_to): {instead}"
         ) from error

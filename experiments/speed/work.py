@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 import pyrovae as pv
-from pyrovae.evidence.annealing.chains import STATIONS
+from pyrovae.evidence.annealing.chains import ORDINARY
 
 HIDDEN = {"small MLP": (400,), "wide MLP": (1000, 1000)}  # ReLU; the encoder's widths, reversed the decoder's
 CHANNELS, DENSE = (16, 32), 128  # of the conv network: two stages of stride 2, SiLU
@@ -153,8 +153,8 @@ def log_weights(encoder, decoder, x, particles):
 
 
 def gradients(num_steps):
-    """How many gradients pyrovae takes for a chain of so many steps, those of its pilot among them."""
-    return pv.Annealing().num_leapfrog * (num_steps - 1 + STATIONS)
+    """How many gradients pyrovae takes for a chain of so many steps, those of its pilot, about, among them."""
+    return pv.Annealing().num_leapfrog * (num_steps - 1 + ORDINARY)
 
 
 @torch.no_grad()

@@ -99,9 +99,10 @@ class Experiment:
         return {"seed": self.config.seed, **own, **asked}
 
     def evaluate(self, program: Any, split: Split, *, checkpoint: Path, **options: Any) -> Evidence:
-        """``pyrovae.log_marginal`` of a split, in the data's own units."""
+        """``pyrovae.log_marginal`` of a split, in the data's own units; the exact method keeps no checkpoint."""
         jacobian = self.data().log_jacobian_of(split.x)
-        return log_marginal(program, split.x, *split.given, log_jacobian=jacobian, checkpoint=checkpoint, **options)
+        kept = None if options.get("method") == "exact" else checkpoint
+        return log_marginal(program, split.x, *split.given, log_jacobian=jacobian, checkpoint=kept, **options)
 
     def sandwich(self, program: Any, **options: Any) -> Sandwich:
         """``pyrovae.sandwich``, given what test data are given, which are taken in turn.

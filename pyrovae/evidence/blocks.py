@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -73,11 +74,43 @@ class Block(NamedTuple):
     draws: Draws | None = None
     expectations: Mapping[str, Expectation] = {}
 
+    @property
+    def size(self) -> int:
+        """n."""
+        return next(iter(self.figures.values())).shape[-1]
+
+    @classmethod
+    def joined(cls, blocks: Sequence[Block]) -> Block:
+        """Several as one of all their data; nan where a method has no figure that another has."""
+        like = {name: figure for block in blocks for name, figure in block.figures.items()}
+
+        def figure(name: str, block: Block) -> Tensor:
+            absent = like[name].new_full((*like[name].shape[:-1], block.size), math.nan)
+            return block.figures.get(name, absent)
+
+        figures = {name: torch.cat([figure(name, block) for block in blocks], -1) for name in like}
+        draws = [block.draws for block in blocks if block.draws is not None]
+        expected = {
+            name: Expectation.joined([block.expectations[name] for block in blocks])
+            for name in (blocks[0].expectations if blocks else {})
+        }
+        return cls(figures, Draws.joined(draws) if draws else None, expected)
+
+    def taken(self, order: Tensor) -> Block:
+        """The data at these places."""
+        figures = {name: figure[..., order] for name, figure in self.figures.items()}
+        expected = {name: every.taken(order) for name, every in self.expectations.items()}
+        return Block(figures, self.draws and self.draws.taken(order), expected)
+
 
 class Estimator(Protocol):
     """Estimates log p(x) of one block of data after another."""
 
     sizes: Sizes
+
+    @property
+    def start(self) -> str:
+        """Where its particles come from, or its chains begin: "guide" or "prior"."""
 
     @property
     def compiled(self) -> bool:

@@ -23,6 +23,11 @@ from pyrovae.saving import write_atomically
 
 EVERY = 10.0  # seconds between two writes
 ROWS = 1000  # of data read at once
+FORMAT = 1  # of the file
+WHY = {
+    "program": ", its parameters, or what it computes, differ",
+    "at once": ", as by another memory",
+}
 
 
 class Checkpoint:
@@ -66,11 +71,11 @@ class Checkpoint:
         figures = {
             f"{stage}/{name}": figure.contiguous()
             for stage, kept in self.stages.items()
-            for name, figure in joined(kept.parts).items()
+            for name, figure in Block.joined(kept.blocks).figures.items()
         }
         stages = {name: stage.how for name, stage in self.stages.items()}
         seconds = time.monotonic() - self._begun
-        meta = {"pyrovae": json.dumps({"about": self.about, "stages": stages, "seconds": seconds})}
+        meta = {"pyrovae": json.dumps({"format": FORMAT, "about": self.about, "stages": stages, "seconds": seconds})}
         write_atomically(self.path, safetensors.torch.save(figures, meta))
         self._written = time.monotonic()
 
@@ -82,12 +87,14 @@ class Checkpoint:
             own = {
                 key.removeprefix(f"{name}/"): figure for key, figure in figures.items() if key.startswith(f"{name}/")
             }
-            self.stages[name] = Stage(self, how, [own] if own else [])
+            self.stages[name] = Stage(self, how, [Block(own)] if own else [])
 
     def _refuse_other(self, there: dict[str, Any], here: dict[str, Any], of: str = "") -> None:
         here = json.loads(json.dumps(here))
         if different := [name for name in {**there, **here} if there.get(name) != here.get(name)]:
-            said = "; ".join(f"{of}{name}: {there.get(name)} there, {here.get(name)} here" for name in different)
+            said = "; ".join(
+                f"{of}{name}: {there.get(name)} there, {here.get(name)} here{WHY.get(name, '')}" for name in different
+            )
             raise PyrovaeError(
                 f"{self.path} is of another estimate ({said}): finish that one by its own settings, or remove the file"
             )
@@ -124,6 +131,8 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]], floa
         with safetensors.safe_open(path, "pt") as file:
             meta = json.loads((file.metadata() or {})["pyrovae"])
             figures = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if meta.get("format") != FORMAT:
+            raise ValueError(f"its format is {meta.get('format')}, not {FORMAT}")
         stages = {name: dict(how) for name, how in meta["stages"].items()}
         return dict(meta["about"]), stages, float(meta["seconds"]), figures
     except (OSError, ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
@@ -137,32 +146,25 @@ class Stage:
 
     Attributes:
         how: what else the figures depend on.
-        parts: figures of one or more blocks each, in their order.
+        blocks: what is done, in its order; the first may be several.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, how: dict[str, Any], parts: list[dict[str, Tensor]] | None = None
-    ) -> None:
-        self.checkpoint, self.how, self.parts = checkpoint, how, parts or []
+    def __init__(self, checkpoint: Checkpoint, how: dict[str, Any], blocks: Iterable[Block] = ()) -> None:
+        self.checkpoint, self.how, self.blocks = checkpoint, how, list(blocks)
 
     @property
     def size(self) -> int:
         """How many data are done."""
-        return sum(next(iter(part.values())).shape[-1] for part in self.parts)
+        return sum(block.size for block in self.blocks)
 
     def add(self, block: Block) -> None:
         """Take in a further block; the file is written every few seconds."""
-        self.parts.append(block.figures)
+        self.blocks.append(block)
         self.checkpoint.due()
 
     def write(self) -> None:
         """Write now."""
         self.checkpoint.write()
-
-
-def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The figures of several blocks as those of all data."""
-    return {name: torch.cat([part[name] for part in parts], -1) for name in (parts[0] if parts else {})}
 
 
 def digest_of_program(setting: Setting) -> str:

@@ -30,6 +30,8 @@ class Importance:
         num_data: of how many; all by default.
     """
 
+    start = "guide"
+
     def __init__(
         self,
         setting: Setting,

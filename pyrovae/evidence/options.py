@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
+import pyrovae
 from pyrovae.arguments import whole
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.annealed import Annealed
@@ -40,6 +43,11 @@ class Options(NamedTuple):
             return None
         return Request(self.tolerance, self.num_particles, self.num_steps, self.annealing, self.wanted)
 
+    @property
+    def start(self) -> str:
+        """Where all samples start: "guide" or, where all are of chains, what these say."""
+        return self.annealing.start if self.method == "annealed" else "guide"
+
     def estimator(self, setting: Setting) -> Estimator:
         """Of all data; to a tolerance, of the pilot."""
         if self.request:
@@ -57,6 +65,10 @@ class Options(NamedTuple):
             "num_data": setting.data.size,
             "program": digest_of_program(setting),
             "data": digest_of_data(setting.data),
+            "pyrovae": pyrovae.__version__,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": setting.device.type,
         }
 
     def check_running(self, memory: int | None, path: str | Path | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -42,6 +42,27 @@ class Draws:
     posterior_predictive: Mapping[str, Tensor]
     log_likelihood: Mapping[str, Tensor]
     observed: Mapping[str, Tensor]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Draws]) -> Draws:
+        """Those of several blocks as those of all data."""
+
+        def along(name: str, dim: int) -> dict[str, Tensor]:
+            groups = [getattr(part, name) for part in parts]
+            return {key: torch.cat([group[key].cpu() for group in groups], dim) for key in groups[0]}
+
+        return cls(
+            along("posterior", 1), along("posterior_predictive", 1), along("log_likelihood", 1), along("observed", 0)
+        )
+
+    def taken(self, index: Tensor) -> Draws:
+        """Those of some of the data."""
+
+        def of(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value[:, index] for name, value in values.items()}
+
+        observed = {name: value[index] for name, value in self.observed.items()}
+        return Draws(of(self.posterior), of(self.posterior_predictive), of(self.log_likelihood), observed)
 
     def __repr__(self) -> str:
         shapes = {name: tuple(value.shape) for name, value in self.posterior.items()}

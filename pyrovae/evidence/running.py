@@ -45,7 +45,7 @@ class Passes:
         base = int(torch.randint(2**62, (), generator=self._seeds))
         how = {"at once": list(estimator.sizes), "compiled": estimator.compiled}
         stage = self.checkpoint.stage(name, how) if self.checkpoint else None
-        blocks = [Block(figures) for figures in stage.parts] if stage else []
+        blocks = list(stage.blocks) if stage else []
         starts = range(stage.size if stage else 0, size, block)
         desc, disable = f"{self.title}, {name}", None if self.progress is None else not self.progress
         with seeded(base, self.setting.device), validating(False):

@@ -14,7 +14,6 @@ from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.annealed import Annealed
 from pyrovae.evidence.annealing.chains import Annealing
 from pyrovae.evidence.blocks import Block, Data
-from pyrovae.evidence.checkpoint import joined
 from pyrovae.evidence.importance import Importance
 from pyrovae.evidence.marginal import setting_of
 from pyrovae.evidence.options import asked
@@ -189,13 +188,13 @@ def sandwich(
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         truth = simulate(program, num_data, *given, like=like)
         data = Data((truth.x, *given), floating_dtype(program), device)
-        setting = setting_of(program, data, None, compile)
+        setting = setting_of(program, data, None, compile, options.start)
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
         assert isinstance(estimator, Importance | Annealed)
         pairs = setting._replace(data=data._replace(columns=(*data.columns, truth.latents)))
         blocks = Passes(pairs, seed, progress=progress, title="sandwich")("bounds", _BothWays(estimator))
-    found = joined([block.figures for block in blocks])
+    found = Block.joined(blocks).figures
     steps = estimator.num_steps if isinstance(estimator, Annealed) else None
     return Sandwich(**found, x=truth.x, given=given, method=method, num_particles=estimator.num_particles,
                     num_steps=steps, seed=seed)  # fmt: skip
@@ -206,6 +205,7 @@ class _BothWays:
 
     def __init__(self, estimator: Importance | Annealed) -> None:
         self.estimator, self.sizes, self.begin = estimator, estimator.sizes, estimator.begin
+        self.start = estimator.start
 
     @property
     def compiled(self) -> bool:

@@ -1,7 +1,7 @@
 """Programs whose log p(x) is known without pyrovae's estimators: by closed forms, enumeration and quadrature.
 
 ``SOLVABLE`` holds their constructors by name; what each is stands in the constructors' docstrings. All are meant to run
-in float64 (the fixture ``double``). A further estimator needs a line in test_solvable.py, a further program one here.
+in float64 (the fixture ``double``). A further estimator needs a line in estimators.py, a further program one here.
 """
 
 from __future__ import annotations
@@ -377,6 +377,7 @@ SOLVABLE: dict[str, Callable[[], Solvable]] = {
     "linear, 2 latents, a bit narrow": partial(linear, 2, 5, spread=0.95),
     "linear, 8 latents, sigma 0.1, wide": partial(linear, 8, 12, sigma=0.1, spread=1.15),
     "linear, 20 latents, sigma 0.01, wide": partial(linear, 20, 30, sigma=0.01, spread=1.15),
+    "linear, 6 latents, half the width": partial(linear, 6, 9, spread=0.5, fair=False),
     "linear, 20 latents, half the width": partial(linear, 20, 30, spread=0.5, fair=False),
     "linear, 20 latents, sigma 0.01, twice the width": partial(linear, 20, 30, sigma=0.01, spread=2.0, fair=False),
     "linear, a third of x missing": missing,

@@ -134,7 +134,7 @@ def test_an_interrupt_within_the_bookkeeping_neither_skips_nor_repeats_data(
 
     def interrupted(self: Any, *args: Any) -> None:
         begin(self, *args)
-        self.parts = Interrupted(self.parts)
+        self.blocks = Interrupted(self.blocks)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.Stage, "__init__", interrupted)
@@ -169,7 +169,12 @@ def test_another_estimate_is_refused_and_what_differs_is_named(small: LinearGaus
     path, x = tmp_path / "run.safetensors", small.data(6)
     pv.log_marginal(small.program, x, **METHODS["annealed"], checkpoint=path)
     other = LinearGaussian(2, 3, spread=1.4)  # a parameter that is none: the encoder's scale is a plain tensor
-    _refused(path, r"another estimate.*\(program: \w+ there, \w+ here\)", other.program, x)
+    _refused(
+        path,
+        r"another estimate.*\(program: \w+ there, \w+ here, its parameters, or what it computes, differ\)",
+        other.program,
+        x,
+    )
     _refused(path, r"another estimate.*\(data: ", small.program, x + torch.eye(6)[:, 5:] * 1e-3)
     _refused(path, r"another estimate.*\(seed: 3 there, 4 here\)", small.program, x, seed=4)
     _refused(path, r"num_steps: 3 there, 4 here", small.program, x, num_steps=4)
@@ -181,6 +186,24 @@ def test_another_estimate_is_refused_and_what_differs_is_named(small: LinearGaus
     _refused(path, r"method: annealed there, importance here", small.program, x, method="importance", num_steps=None)
     ev = pv.log_marginal(small.program, x.clone(), **METHODS["annealed"], checkpoint=path, log_jacobian=1.0)
     assert same(pv.log_marginal(small.program, x, **METHODS["annealed"], log_jacobian=1.0), ev)
+
+
+def test_another_machine_or_version_is_refused_by_name(
+    small: LinearGaussian, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which changes the bits, and what a program computes in the last of them."""
+    path, x = tmp_path / "run.safetensors", small.data(6)
+    pv.log_marginal(small.program, x, **METHODS["annealed"], checkpoint=path)
+    threads = torch.get_num_threads()
+    for module, name, value, message in (
+        (torch, "get_num_threads", lambda: threads + 1, rf"threads: {threads} there, {threads + 1} here"),
+        (torch, "__version__", "9.9.9", r"torch: \S+ there, 9\.9\.9 here"),
+        (pv, "__version__", "9.9", r"pyrovae: \S+ there, 9\.9 here"),
+        (checkpoint, "FORMAT", 2, "no checkpoint of an estimate of log .*: its format is 1, not 2; remove it"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, value)
+            _refused(path, message, small.program, x)
 
 
 def test_programs_that_are_no_modules_are_told_apart(empty_store: None, tmp_path: Path) -> None:
@@ -240,7 +263,7 @@ def test_a_path_that_cannot_be_written_is_refused_before_anything_is_computed(
 
 @pytest.mark.parametrize("options", [{"seed": None}, {"num_draws": 3}])
 def test_a_seed_is_needed_and_draws_are_not_kept(small: LinearGaussian, tmp_path: Path, options: Any) -> None:
-    with pytest.raises(pv.PyrovaeError, match="needs a seed"):
+    with pytest.raises(pv.PyrovaeError, match="neither draws" if "num_draws" in options else "needs a seed"):
         pv.log_marginal(small.program, small.data(6), **(METHODS["annealed"] | options), checkpoint=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 

@@ -26,9 +26,7 @@ def x() -> Iterator[Tensor]:
 
 @pytest.mark.parametrize("count", [1, 10])
 def test_too_few_particles_for_k_hat(program: Any, x: Tensor, count: int) -> None:
-    with pytest.warns(
-        pv.EvidenceWarning, match="too few particles for k-hat, for 100.0 %.*may help: method='annealed'"
-    ):
+    with pytest.warns(pv.EvidenceWarning, match="too few particles for k-hat, for 100.0 %.*help: method='annealed'"):
         ev = pv.log_marginal(program, x, num_particles=count, **QUICK)
     text = ev.summary()
     assert text.splitlines()[1].startswith("too few particles for k-hat  100.0 %") and "inf" not in text

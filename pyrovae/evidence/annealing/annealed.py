@@ -12,7 +12,7 @@ from torch import Tensor
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.chains import (
-    STATIONS,
+    ORDINARY,
     Annealing,
     Evaluate,
     Frozen,
@@ -21,12 +21,13 @@ from pyrovae.evidence.annealing.chains import (
     frozen_by,
     pilot,
 )
-from pyrovae.evidence.annealing.latents import Joint, Point, from_prior
+from pyrovae.evidence.annealing.latents import Joint, Point, from_prior, starting
 from pyrovae.evidence.blocks import Block, Setting, compiled, most_rows, padded, sizes
 from pyrovae.evidence.weights.draws import NOTHING, Kept, Wanted
 from pyrovae.evidence.weights.streaming import Accumulator
 from pyrovae.parameters import forget
 from pyrovae.precision import float64_device
+from pyrovae.randomness import seeded
 from pyrovae.trees import Tree
 
 RUNS = 4  # groups into which the chains fall, as many independent runs
@@ -37,9 +38,10 @@ TOGETHER = 64  # data handled at once, where there are so many
 def passes(num_particles: Any, num_steps: Any, num_leapfrog: int) -> Any:
     """Passes through the decoder, forward or back for a gradient, that chains and their pilot take for each datum.
 
-    Exact where all chains are computed at once; a pilot walks no more of them than that.
+    Those of chains are exact. The pilot's are of an ordinary path: a guide far off, or the prior, may take up to
+    ``STATIONS * TRANSITIONS / ORDINARY`` times as many; where chains are computed in chunks, it walks a chunk only.
     """
-    gradients = num_leapfrog * (num_steps - 1 + STATIONS) + 2
+    gradients = num_leapfrog * (num_steps - 1 + ORDINARY) + 2
     return SCALE_DRAWS + 2 * num_particles * (1 + gradients)
 
 
@@ -72,14 +74,14 @@ class Annealed:
     ) -> None:
         self.setting, self.num_particles, self.num_steps = setting, num_particles, num_steps
         self.annealing, self.wanted = annealing, wanted
-        self.joint, self.start = _joint(setting, annealing.start)
+        self.joint, self.start = _begun(setting, annealing.start)
         size = setting.data.size if num_data is None else num_data
         self.sizes = sizes(size, num_particles, most_rows(setting, self._run), TOGETHER)
         rows = padded(setting.probe, self.sizes.block)
         with torch.random.fork_rng():
             u = self.joint.draw(self.sizes.chunk, *rows)
         chunks = -(-num_particles // self.sizes.chunk)
-        calls = annealing.num_leapfrog * (num_steps * chunks + STATIONS) * -(-size // self.sizes.block)
+        calls = annealing.num_leapfrog * (num_steps * chunks + ORDINARY) * -(-size // self.sizes.block)
         number = calls * self.sizes.block * self.sizes.chunk
         self._fast = compiled(setting, self.joint.point, u, *rows, calls=calls, rows=number, run=self._run)
 
@@ -95,7 +97,7 @@ class Annealed:
         size = trees.num_data(*rows)
         rows = padded(rows, self.sizes.block)  # computed whole and cut
         evaluate = self.evaluate(rows)
-        frozen = self.pilot(rows)
+        frozen = self.settled(rows)
         accumulator = Accumulator(size, self.num_particles, float64_device(self.setting.device))
         kept = Kept(self.wanted)
         log_ws, rates = [], []
@@ -122,7 +124,7 @@ class Annealed:
         size = trees.num_data(*rows)
         rows = padded(rows, self.sizes.block)
         (true,) = padded([latents], self.sizes.block)
-        evaluate, frozen, end = self.evaluate(rows), self.pilot(rows), self.joint.unconstrained(true, *rows)
+        evaluate, frozen, end = self.evaluate(rows), self.settled(rows), self.joint.unconstrained(true, *rows)
         ahead, back = [], []
         for _ in range(0, self.num_particles, self.sizes.chunk):
             start = self.joint.draw(self.sizes.chunk, *rows)
@@ -136,13 +138,14 @@ class Annealed:
         """The densities and gradients at any u, for a whole block of data."""
         return lambda u: self._fast(u, *rows)
 
-    def pilot(self, rows: list[Tree]) -> Frozen:
+    def settled(self, rows: list[Tree]) -> Frozen:
         """Temperatures, step sizes and scales for a whole block of data."""
         chunks = -(-SCALE_DRAWS // self.sizes.chunk)  # no more at once than fits
-        scale = torch.cat([self.joint.draw(self.sizes.chunk, *rows) for _ in range(chunks)]).std(0)
-        tiny = torch.finfo(scale.dtype).tiny
-        start = self.joint.draw(self.sizes.chunk, *rows)
-        found = pilot(self.evaluate(rows), start, scale.clamp(min=tiny), self.annealing)
+        with seeded(int(torch.randint(2**62, ())), self.setting.device):  # a block's longest pilot is nobody else's
+            scale = torch.cat([self.joint.draw(self.sizes.chunk, *rows) for _ in range(chunks)]).std(0)
+            tiny = torch.finfo(scale.dtype).tiny
+            start = self.joint.draw(self.sizes.chunk, *rows)
+            found = pilot(self.evaluate(rows), start, scale.clamp(min=tiny), self.annealing)
         return frozen_by(found, self.num_steps, self.annealing)
 
     def _keep(self, kept: Kept, log_w: Tensor, u: Tensor, rows: list[Tree]) -> None:
@@ -157,14 +160,14 @@ class Annealed:
         return self.joint.point(self.joint.draw(count, *rows), *rows)
 
 
-def _joint(setting: Setting, start: str) -> tuple[Joint, str]:
+def _begun(setting: Setting, start: str) -> tuple[Joint, str]:
+    """The densities of the program with the guide that chains start from, and which guide that is."""
     make = partial(Joint, terms=setting.terms, rows=setting.probe)
-    if start == "prior":
-        return make(from_prior(setting.program)), "prior"
+    program = starting(setting.program, setting.probe, start)
     try:
-        return make(setting.program), "guide"
+        return make(program), "guide" if program is setting.program else "prior"
     except PyrovaeError as error:
-        if start == "guide":
+        if start != "auto":
             raise
         try:
             return make(from_prior(setting.program)), "prior"

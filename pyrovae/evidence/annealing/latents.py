@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import pyro
 import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
@@ -13,10 +15,14 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from pyrovae import trees
 from pyrovae.errors import PyrovaeError
+from pyrovae.parameters import LocalParameters
 from pyrovae.placed import placed
 from pyrovae.precision import float64
-from pyrovae.terms import LogTerms, Terms, repeated_log_terms
+from pyrovae.rows import repeated
+from pyrovae.supports import of_distribution
+from pyrovae.terms import LogTerms, Terms, log_terms, repeated_log_terms
 from pyrovae.trees import Tree
 from pyrovae.unconstrained import innermost, unconstraining
 
@@ -79,7 +85,8 @@ class Joint:
 
     def _read(self, program: Any, rows: tuple[Tree, ...], count: int) -> Tensor:
         reading = _Reading()
-        self._terms(_sampling(program.guide), reading, rows, count)
+        with reading:
+            self._draw(_sampling(program.guide), rows, count)
         if not reading.values:
             raise PyrovaeError(
                 "annealing moves continuous latents, and this program has none: its log p(x) is a sum over its "
@@ -89,10 +96,20 @@ class Joint:
         self.shapes = {name: part.shape[2:] for name, part in parts.items()}
         return torch.cat([part.reshape(*part.shape[:2], -1) for part in parts.values()], -1)
 
+    def _draw(self, guide: Callable[..., Any], rows: tuple[Tree, ...], count: int) -> None:
+        """Run the guide alone, with particles as ``terms`` has them."""
+        with LocalParameters().scope():
+            if self.terms is repeated_log_terms:
+                with repeated(count):
+                    guide(*(trees.repeat(tree, count) for tree in rows))
+            else:
+                with pyro.plate("particles", count, dim=-2) if count > 1 else nullcontext():
+                    guide(*rows)
+
     def densities(self, u: Tensor, *rows: Tree) -> tuple[Tensor, Tensor]:
         """log q(u | x) and log p(x, u), each (C, n) float64."""
         t, log_det = self._at(u, rows)
-        return _summed([s.log_q for s in t.latents.values()]) + log_det, _joint(t) + log_det
+        return _summed([s.log_q for s in t.latents.values()]) + log_det, _log_joint(t) + log_det
 
     def terms_at(self, u: Tensor, *rows: Tree) -> LogTerms:
         """The terms of the program at u; discrete latents enumerated further left."""
@@ -131,17 +148,60 @@ def _summed(terms: list[Any]) -> Tensor:
     return total.flatten(0, -3).logsumexp(0) if total.dim() > 2 else total
 
 
-def _joint(t: LogTerms) -> Tensor:
+def _log_joint(t: LogTerms) -> Tensor:
     return _summed([site.log_p for site in t.sites.values()])
 
 
 def from_prior(program: Any) -> Any:
-    """The program with its prior for a guide: the model itself, its observations hidden."""
+    """The program with its prior for a guide: the model itself, its observations hidden.
+
+    Once it is known what latents there are, it is run as far as the last of them, and not through its decoder.
+    """
+    latents: set[str] = set()
 
     def hidden(site: Any) -> bool:
         return site["type"] == "sample" and bool(site["is_observed"])
 
-    return SimpleNamespace(model=program.model, guide=poutine.block(program.model, hide_fn=hidden))
+    def guide(*args: Any) -> None:
+        with poutine.block(hide_fn=hidden), suppress(_Enough), _Until(latents) as until:
+            program.model(*args)
+        latents.update(until.seen)
+
+    return SimpleNamespace(model=program.model, guide=guide)
+
+
+class _Enough(Exception):  # noqa: N818 - none is at fault
+    """The last latent has been sampled."""
+
+
+class _Until(Messenger):
+    """Ends a run by ``_Enough`` when all of some latents, if there are any, have been sampled.
+
+    Attributes:
+        seen: the latents sampled.
+    """
+
+    def __init__(self, latents: set[str]) -> None:
+        super().__init__()
+        self.latents, self.seen = frozenset(latents), set[str]()
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if _is_latent(msg):
+            self.seen.add(msg["name"])
+            if self.latents and self.seen >= self.latents:
+                raise _Enough
+
+
+def starting(program: Any, rows: list[Tree], start: str) -> Any:
+    """The program with the guide that chains start from: its own, or the prior, which "auto" takes for points."""
+    return from_prior(program) if start == "prior" or (start == "auto" and points(program, rows)) else program
+
+
+def points(program: Any, rows: list[Tree]) -> list[str]:
+    """The latents that the guide gives as points, without a density, and the model does not."""
+    with torch.random.fork_rng():
+        latents = log_terms(program, *rows).latents
+    return [name for name, site in latents.items() if is_point(site.q) and not is_point(site.p)]
 
 
 def _is_latent(site: Any) -> bool:
@@ -151,7 +211,16 @@ def _is_latent(site: Any) -> bool:
 
 
 def _is_discrete(site: Any) -> bool:
-    return bool(site["fn"].support.is_discrete)
+    support = of_distribution(site["fn"])
+    return support is not None and bool(support.is_discrete)
+
+
+def _is_enumerable(distribution: Any) -> bool:
+    """Whether it is in fact: a binomial distribution is not where the data have different totals."""
+    try:
+        return bool(distribution.has_enumerate_support and len(distribution.enumerate_support(expand=False)))
+    except NotImplementedError:
+        return False
 
 
 def _sampling(guide: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,7 +238,7 @@ def _enumerating(guide: Callable[..., Any]) -> Callable[..., Any]:
     def config(site: Any) -> Any:
         if not _is_latent(site) or not _is_discrete(site):
             return {}
-        if not site["fn"].has_enumerate_support:
+        if not _is_enumerable(site["fn"]):
             raise PyrovaeError(
                 f"annealing moves continuous latents and sums discrete ones out, and the discrete latent "
                 f"{site['name']!r} cannot be enumerated: use method='importance'"

@@ -14,23 +14,21 @@ from torch import Tensor
 
 from pyrovae.errors import PyrovaeError
 
-FLOOR = 0.1  # of the mean speed: no stretch of the path is skipped because few chains saw nothing there
+FLOOR = 0.1  # of the length by temperature: no stretch of the path is skipped because few chains saw nothing there
 
 
 class Pilot(NamedTuple):
     """What a pilot run met at K temperatures; all that later runs take from it.
 
     Attributes:
-        temperatures: (K,), rising within (0, 1).
-        log_step: log step size of the leapfrog steps, in units of ``scale``, (K, n).
-        speed: standard deviation of log p - log q over the chains, nats, (K, n).
-        scale: of each latent dimension, (n, D).
+        temperatures: from 0 to 1, (K, n), rising until they are 1.
+        length: of the path so far, the integral of the standard deviation of log p - log q over t, nats, (K, n).
+        log_stride: log step size of each unconstrained dimension, (K, n, D).
     """
 
     temperatures: Tensor
-    log_step: Tensor
-    speed: Tensor
-    scale: Tensor
+    length: Tensor
+    log_stride: Tensor
 
 
 @dataclass(frozen=True)
@@ -68,17 +66,11 @@ class Adaptive:
     """
 
     def __call__(self, num_steps: int, pilot: Pilot) -> Tensor:
-        speed = pilot.speed.double()
-        speed = speed + FLOOR * speed.mean(0) + 1e-9
-        ends = pilot.temperatures.new_tensor([0.0, 1.0]).double()
-        t = torch.cat([ends[:1], pilot.temperatures.double(), ends[1:]])
-        speed = torch.cat([speed[:1], speed, speed[-1:]])
-        pieces = (speed[1:] + speed[:-1]) / 2 * t.diff()[:, None]
-        length = torch.cat([torch.zeros_like(pieces[:1]), pieces.cumsum(0)])
-        levels = _progress(num_steps, pilot).double()[:, None] * length[-1]
-        result = interpolated(levels, length, t[:, None].expand_as(length))
+        length = pilot.length + (FLOOR * pilot.length[-1] + 1e-9) * pilot.temperatures
+        levels = _progress(num_steps, pilot)[:, None] * length[-1]
+        result = interpolated(levels, length, pilot.temperatures)
         result[0], result[-1] = 0, 1
-        return result.to(pilot.temperatures)
+        return result
 
 
 Schedule = Linear | Sigmoid | Adaptive
@@ -95,9 +87,10 @@ def sigmoid(progress: Tensor, sharpness: float = 4.0) -> Tensor:
 
 
 def interpolated(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Piecewise linear y(x) at points (T, n), from knots x (K, n), rising, and y (K, n); constant beyond the ends."""
+    """Piecewise linear y(x) at points (T, n), from knots x (K, n), rising, and y (K, n, *); constant beyond."""
     right = torch.searchsorted(x.T.contiguous(), at.T.contiguous()).T.clamp(1, len(x) - 1)
     x0, x1 = x.gather(0, right - 1), x.gather(0, right)
-    y0, y1 = y.gather(0, right - 1), y.gather(0, right)
-    share = ((at - x0) / (x1 - x0).clamp(min=torch.finfo(x.dtype).tiny)).clamp(0, 1)
-    return y0 + share * (y1 - y0)
+    share = ((at - x0) / (x1 - x0).clamp(min=torch.finfo(x.dtype).tiny)).clamp(0, 1).to(y)
+    right, column = right.to(y.device), torch.arange(x.shape[1], device=y.device)
+    share = share.reshape(*share.shape, *[1] * (y.dim() - 2))
+    return y[right - 1, column].lerp(y[right, column], share)

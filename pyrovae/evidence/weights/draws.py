@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from pyrovae import trees
@@ -89,25 +88,3 @@ def _predict(program: Any, latents: dict[str, Tensor], draws: int, rows: list[Tr
     flat = {name: value.flatten(0, 1).to(device) for name, value in latents.items()}
     values = observed_values(program, flat, *(trees.repeat(tree, draws) for tree in rows))
     return trees.tree_map(lambda v: v.unflatten(0, (draws, size)), values)
-
-
-def joined(parts: list[Draws]) -> Draws:
-    """Those of several blocks as those of all data."""
-
-    def along(name: str, dim: int) -> dict[str, Tensor]:
-        groups = [getattr(part, name) for part in parts]
-        return {key: torch.cat([group[key].cpu() for group in groups], dim) for key in groups[0]}
-
-    return Draws(
-        along("posterior", 1), along("posterior_predictive", 1), along("log_likelihood", 1), along("observed", 0)
-    )
-
-
-def taken(draws: Draws, index: Tensor) -> Draws:
-    """Those of some of the data."""
-
-    def of(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value[:, index] for name, value in values.items()}
-
-    observed = {name: value[index] for name, value in draws.observed.items()}
-    return Draws(of(draws.posterior), of(draws.posterior_predictive), of(draws.log_likelihood), observed)

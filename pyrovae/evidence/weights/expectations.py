@@ -33,6 +33,15 @@ class Expectation:
     mean: Tensor
     standard_error: Tensor
 
+    @classmethod
+    def joined(cls, parts: Sequence[Expectation]) -> Expectation:
+        """Those of several blocks as those of all data."""
+        return cls(torch.cat([part.mean for part in parts]), torch.cat([part.standard_error for part in parts]))
+
+    def taken(self, index: Tensor) -> Expectation:
+        """Those of some of the data."""
+        return Expectation(self.mean[index], self.standard_error[index])
+
     def __repr__(self) -> str:
         return f"Expectation(mean and standard_error of shape {tuple(self.mean.shape)}, by datum)"
 
@@ -61,14 +70,6 @@ def _evaluated(name: str, function: Function, latents: dict[str, Tensor], points
     if value.is_complex():
         raise PyrovaeError(f"expectation {name!r} must be real; got {value.dtype}")
     return value
-
-
-def joined(parts: Sequence[Mapping[str, Expectation]]) -> dict[str, Expectation]:
-    """Those of all blocks of data as one."""
-    return {
-        name: Expectation(*(torch.cat([getattr(part[name], f) for part in parts]) for f in ("mean", "standard_error")))
-        for name in parts[0]
-    }
 
 
 class Weighted:

@@ -269,7 +269,7 @@ def test_a_pilot_of_a_single_chain(double: None, num_chains: int, schedule: Sche
 
 def test_impossible_options_are_refused() -> None:
     for options, message in [
-        ({"num_leapfrog": 0}, "num_leapfrog must be at least 1; got 0"),
+        ({"num_leapfrog": 0}, "num_leapfrog must be positive; got 0"),
         ({"acceptance": 1.0}, "acceptance must lie between 0 and 1"),
         ({"acceptance": 0.0}, "acceptance must lie between 0 and 1"),
         ({"start": "posterior"}, "start must be"),

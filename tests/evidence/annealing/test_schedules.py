@@ -11,9 +11,11 @@ from pyrovae.evidence.annealing.schedules import Adaptive, Linear, Pilot, Schedu
 
 
 def met(speed: Tensor) -> Pilot:
-    """A pilot that met this speed (K, n)."""
-    temperatures = torch.linspace(0, 1, len(speed) + 2, dtype=speed.dtype)[1:-1]
-    return Pilot(temperatures, torch.zeros_like(speed), speed, torch.ones(speed.shape[1], 2, dtype=speed.dtype))
+    """A pilot that met this speed between stations, (K, n)."""
+    number, size = speed.shape
+    temperatures = torch.linspace(0, 1, number + 1, dtype=speed.dtype)[:, None].expand(-1, size)
+    length = torch.cat([torch.zeros_like(speed[:1]), speed.cumsum(0) / number])
+    return Pilot(temperatures, length, torch.zeros(number + 1, size, 2, dtype=speed.dtype))
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Sigmoid(), Sigmoid(9.0), Adaptive()])
@@ -35,7 +37,7 @@ def test_linear_and_sigmoid_in_closed_form(double: None) -> None:
 
 def test_adaptive_steps_are_short_where_the_pilot_was_fast(double: None) -> None:
     """Speed 1 on the first half, 9 on the other, and a floor of a tenth of the mean: 10:1.5 in the step sizes."""
-    speed = torch.ones(199, 2)
+    speed = torch.ones(200, 2)
     speed[100:, 0] = 9.0
     t = Adaptive()(400, met(speed))
     torch.testing.assert_close(t[:, 1:], Linear()(400, met(speed)))
