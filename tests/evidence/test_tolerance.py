@@ -176,7 +176,7 @@ def test_rungs() -> None:
 
 
 def test_budgets_are_passes_through_the_decoder(double: None, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As counted, but for pilots of annealing, which walk less than an ordinary one where the path is as short as here."""
+    """As counted, but for pilots of annealing, which walk less than an ordinary one where the path is short."""
     _, vae, x = _partly_narrow(40)
     rows = 0
 
