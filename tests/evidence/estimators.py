@@ -98,7 +98,8 @@ ESTIMATORS = {
     "annealed, 30 steps": Estimator(
         _annealed(30), _runs_agree, _but(*BAD, HALF, *DISCRETE),
         not_tested=("linear, 1 latent, exact guide", "linear, 1 latent, sigma 0.01, exact guide",
-                    "linear, 1 latent, wide", "linear, 1 latent, very wide, shifted", "linear, 2 latents, a bit narrow", "linear, 8 latents, sigma 0.1, wide",
+                    "linear, 1 latent, wide", "linear, 1 latent, very wide, shifted", "linear, 2 latents, a bit narrow",
+                    "linear, 8 latents, sigma 0.1, wide",
                     "linear, 20 latents, sigma 0.01, wide", "linear, with what is given",
                     "hierarchical, top-down guide", CURVED[3]),
     ),
