@@ -376,15 +376,23 @@ def _log_prob(site: Any) -> Tensor:
             f"the distribution of site {name!r} cannot score a given value: it has no inverse. Use an invertible "
             "transform, or the plain gradient"
         ) from error
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # of shapes, where validation is off, torch's own
+        if isinstance(error, RuntimeError) and _event(site) == site["fn"].event_shape:
+            raise
         raise PyrovaeError(_misfit(name, site, error)) from error
 
 
-def _misfit(name: str, site: Any, error: ValueError) -> str:
+def _event(site: Any) -> torch.Size:
+    """The shape of one datum of a site's value, taken to have as many dimensions as in its distribution."""
+    shape: torch.Size = site["value"].shape[site["value"].dim() - len(site["fn"].event_shape) :]
+    return shape
+
+
+def _misfit(name: str, site: Any, error: Exception) -> str:
     """What Pyro's validation found, in words of the data where x lies outside its support."""
-    value, event = site["value"], site["fn"].event_shape
-    if site["is_observed"] and (own := value.shape[value.dim() - len(event) :]) != event:
-        return f"a datum of site {name!r} has shape {tuple(own)}, and the model draws {tuple(event)}: x must be of it"
+    own, event = tuple(_event(site)), tuple(site["fn"].event_shape)
+    if site["is_observed"] and own != event:
+        return f"a datum of site {name!r} has shape {own}, and the model draws {event}: x must be of that shape"
     text = outside(f"site {name!r}", site["value"], site["fn"].support) if site["is_observed"] else None
     reason = str(error).splitlines()[0].rstrip(":. ")
     return text or (

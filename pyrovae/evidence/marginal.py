@@ -7,17 +7,15 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
-import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
 from pyrovae import trees
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence.annealing.chains import Annealing
-from pyrovae.evidence.annealing.latents import is_point
+from pyrovae.evidence.annealing.latents import from_prior, points, starting
 from pyrovae.evidence.blocks import Block, Data, Setting
 from pyrovae.evidence.checkpoint import Checkpoint
 from pyrovae.evidence.exact import exact_block
@@ -167,10 +165,10 @@ def _estimate(
     with frozen(program) as device, float32_matmul(device):
         data = Data(columns, floating_dtype(program), device)
         shift = _per_datum(log_jacobian, data.size)
-        setting = setting_of(program, data, running.memory, running.compile)
+        setting = setting_of(program, data, running.memory, running.compile, options.start)
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
-            dimensions = _validate(program, data)
+            dimensions = _validate(starting(program, setting.probe, options.start), data)
         kept = Checkpoint(running.checkpoint, options.about(setting)) if running.checkpoint else None
         run = Passes(setting, options.seed, kept, running.progress)
         if options.request is None:
@@ -187,35 +185,27 @@ def _exact(
     block = exact_block(program, *columns)  # not as ``frozen``, which keeps what was computed in the program's dtype
     with frozen(program) as device, seeded(0, device):
         data = Data(columns, floating_dtype(program), device)
-        shift, dimensions = _per_datum(log_jacobian, data.size), _validate(_by_its_prior(program), data)
+        shift, dimensions = _per_datum(log_jacobian, data.size), _validate(from_prior(program), data)
     return _evidence([block], options, "guide", dimensions, shift, None)
 
 
-def _by_its_prior(program: Any) -> Any:
-    """The model with its own latents as the guide."""
-    return SimpleNamespace(model=program.model, guide=poutine.block(program.model, hide_fn=_is_observed))
-
-
-def _is_observed(site: Any) -> bool:
-    return bool(site["type"] == "sample" and site["is_observed"])
-
-
-def setting_of(program: Any, data: Data, memory: int | None, compile: bool | Literal["auto"]) -> Setting:
-    """What an estimator works on, where the guide has a density."""
+def setting_of(
+    program: Any, data: Data, memory: int | None, compile: bool | Literal["auto"], start: str = "guide"
+) -> Setting:
+    """What an estimator works on, where what it starts from has a density."""
     probe = data.rows(slice(0, 3))
-    check_density(program, probe)
-    return Setting(program, terms_for(program, *probe), data, probe, memory, compile)
+    begun = starting(program, probe, start)
+    check_density(begun, probe)
+    return Setting(program, terms_for(begun, *probe), data, probe, memory, compile)
 
 
 def check_density(program: Any, probe: list[Tree]) -> None:
     """Refuse a guide that gives points: log q would be infinite, and Delta says 0."""
-    with torch.random.fork_rng():
-        latents = log_terms(program, *probe).latents
-    if points := [name for name, site in latents.items() if is_point(site.q) and not is_point(site.p)]:
+    if names := points(program, probe):
         raise PyrovaeError(
-            f"the guide gives {points} as points (Delta), as an autoencoder does: a point has no density in z: the "
+            f"the guide gives {names} as points (Delta), as an autoencoder does: a point has no density in z: the "
             "ELBO is minus infinity, and no draws of this guide can be weighted. Use a guide with a density, such as "
-            "pyrovae.families.normal"
+            "pyrovae.families.normal, or anneal from the prior: method='annealed', annealing=Annealing(start='prior')"
         )
 
 

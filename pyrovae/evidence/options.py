@@ -43,6 +43,11 @@ class Options(NamedTuple):
             return None
         return Request(self.tolerance, self.num_particles, self.num_steps, self.annealing, self.wanted)
 
+    @property
+    def start(self) -> str:
+        """Where all samples start: "guide" or, where all are of chains, what these say."""
+        return self.annealing.start if self.method == "annealed" else "guide"
+
     def estimator(self, setting: Setting) -> Estimator:
         """Of all data; to a tolerance, of the pilot."""
         if self.request:

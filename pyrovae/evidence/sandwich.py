@@ -188,7 +188,7 @@ def sandwich(
     with frozen(program) as device, seeded(seed, device), float32_matmul(device):
         truth = simulate(program, num_data, *given, like=like)
         data = Data((truth.x, *given), floating_dtype(program), device)
-        setting = setting_of(program, data, None, compile)
+        setting = setting_of(program, data, None, compile, options.start)
         with seeded(0, device):  # what is tried out leaves the generators alone
             estimator = options.estimator(setting)
         assert isinstance(estimator, Importance | Annealed)

@@ -101,6 +101,14 @@ def num_bins(size: int) -> int:
     return round(min(40, max(5, 2 * math.sqrt(size))))
 
 
+def histogram(axes: Axes, values: np.ndarray, colour: str) -> None:
+    """Bars of as many bins as so many values want; values that rounding alone tells apart share the middle one."""
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
+    same = high - low <= 1e-9 * max(abs(low), abs(high))
+    bounds, count = ((low - 0.5, high + 0.5), 9) if same else ((low, high), num_bins(len(values)))
+    axes.hist(values, bins=count, range=bounds, color=colour)
+
+
 def minus(text: str) -> str:
     """The text with a true minus sign, as on the axes."""
     return text.replace("-", "−")

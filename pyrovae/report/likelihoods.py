@@ -14,7 +14,19 @@ from torch import Tensor
 from pyrovae.errors import PyrovaeError
 from pyrovae.evidence import Evidence
 from pyrovae.evidence.result import SPREAD
-from pyrovae.report.canvas import SMALL, WIDTH, Figure, few_ticks, logarithmic, minus, num_bins, panels, spaced, style
+from pyrovae.report.canvas import (
+    SMALL,
+    WIDTH,
+    Figure,
+    few_ticks,
+    histogram,
+    logarithmic,
+    minus,
+    num_bins,
+    panels,
+    spaced,
+    style,
+)
 from pyrovae.report.theme import colours
 
 MANY = 2000  # points beyond which a scatter is drawn fainter
@@ -181,7 +193,7 @@ def _interval(axes: Axes, row: int, difference: Tensor, colour: str) -> None:
 
 
 def _histogram(axes: Axes, values: Tensor, colour: str | None = None) -> None:
-    axes.hist(values[values.isfinite()].numpy(), bins=num_bins(len(values)), color=colour or colours().first)
+    histogram(axes, values[values.isfinite()].numpy(), colour or colours().first)
 
 
 def _bars(axes: Axes, sign: Sign) -> None:

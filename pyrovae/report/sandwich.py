@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from pyrovae.evidence import Sandwich
-from pyrovae.report.canvas import WIDTH, Figure, few_ticks, minus, num_bins, panels, style
+from pyrovae.report.canvas import WIDTH, Figure, few_ticks, histogram, minus, panels, style
 from pyrovae.report.theme import colours
 
 
@@ -54,7 +54,7 @@ def _bounds(axes: Axes, lower: Tensor, upper: Tensor) -> None:
 
 def _gaps(axes: Axes, gaps: Tensor) -> None:
     palette = colours()
-    axes.hist(gaps.numpy(), bins=num_bins(len(gaps)), color=palette.first)
+    histogram(axes, gaps.numpy(), palette.first)
     axes.axvline(0, color=palette.quiet, lw=0.8)
     if len(gaps):
         axes.axvline(gaps.mean().item(), color=palette.second, lw=1.2)

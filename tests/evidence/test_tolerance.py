@@ -176,7 +176,7 @@ def test_rungs() -> None:
 
 
 def test_budgets_are_passes_through_the_decoder(double: None, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As counted; beyond these there is only what is tried out on a few rows."""
+    """As counted, but for pilots of annealing, which walk less than an ordinary one where the path is short."""
     _, vae, x = _partly_narrow(40)
     rows = 0
 
@@ -187,7 +187,7 @@ def test_budgets_are_passes_through_the_decoder(double: None, short: None, monke
     vae.decoder.register_forward_hook(count)
     ev = _log_marginal(vae, x, tolerance=0.1, num_steps=20)
     assert ev.plan is not None and ev.plan.by_annealing.any()
-    assert ev.plan.cost <= rows < 1.1 * ev.plan.cost
+    assert 0.5 * ev.plan.cost < rows < 1.1 * ev.plan.cost
 
 
 # -------------------------------------------------------------------------------------------------- what goes with it
@@ -209,7 +209,7 @@ def test_a_run_that_was_stopped_goes_on(
 ) -> None:
     """Stopped after each of its blocks in turn, pilots included, it gives the bits of one that was not."""
     _, vae, x = _partly_narrow(8)
-    options: dict[str, Any] = {"tolerance": 0.2, "num_steps": 10, "memory": 200_000}
+    options: dict[str, Any] = {"tolerance": 0.2, "num_steps": 10, "memory": 100_000}
     whole = _log_marginal(vae, x, **options)
     add, stops = checkpoint.Stage.add, 0
 

@@ -142,5 +142,12 @@ def test_labels_of_a_logarithmic_axis_do_not_overprint(low: float, high: float) 
     assert inside and all(left.x1 < right.x0 for left, right in pairwise(inside))
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-14])
+def test_equal_values_are_one_bar(noise: float) -> None:
+    equal = replace(result(), log_prob=torch.full((50,), -26.0).double() + noise * torch.arange(50))
+    bars = [bar.get_height() for bar in report.evidence(equal).axes[0].patches]
+    assert max(bars) == sum(bars) == 50
+
+
 def test_few_data_have_few_bars() -> None:
     assert [canvas.num_bins(size) for size in (0, 12, 100, 10_000)] == [5, 7, 20, 40]

@@ -28,6 +28,7 @@ ORDINARY = 30  # transitions of a pilot in all from a good guide; fewer from a b
 ALIKE = 0.5  # effective share of the pilot's chains that the next temperature leaves
 GAIN = 0.7  # of the log step size, per transition, by the acceptance missed
 BEGIN = 1e-12  # a temperature as good as 0, where a density of 0 is yet no number to multiply it by
+ROUNDING = 1e-12  # of the logarithm of an effective share
 HALVINGS = 25  # of the logarithm of a temperature
 RENEWAL = 0.25  # of the log scales, per transition: few chains tell them to a fifth
 JITTER = (0.7, 1.3)  # of the step size, chain by chain: no orbit closes on itself in every chain
@@ -145,9 +146,9 @@ def _stretch(gain: Tensor, most: Tensor) -> Tensor:
 def _length(log_w: Tensor) -> Tensor:
     """sqrt(-log(ess / C)) of weights of which some differ from 0: the standard deviation of log w if that is small."""
     log_w = log_w.where(log_w.isfinite(), -math.inf)
-    number = log_w.isfinite().sum(0).clamp(min=1).log()
+    number = log_w.isfinite().sum(0).clamp(min=1).to(log_w).log()
     share = 2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0) - number
-    return (-share).clamp(min=0).sqrt().nan_to_num(0.0)
+    return (-share - ROUNDING).clamp(min=0).sqrt().nan_to_num(0.0)
 
 
 def frozen_by(pilot: Pilot, num_steps: int, annealing: Annealing) -> Frozen:

@@ -163,19 +163,19 @@ def from_prior(program: Any) -> Any:
         return site["type"] == "sample" and bool(site["is_observed"])
 
     def guide(*args: Any) -> None:
-        with poutine.block(hide_fn=hidden), suppress(_AllDrawnError), _Until(latents) as until:
+        with poutine.block(hide_fn=hidden), suppress(_Enough), _Until(latents) as until:
             program.model(*args)
         latents.update(until.seen)
 
     return SimpleNamespace(model=program.model, guide=guide)
 
 
-class _AllDrawnError(Exception):
+class _Enough(Exception):  # noqa: N818 - none is at fault
     """The last latent has been sampled."""
 
 
 class _Until(Messenger):
-    """Ends a run by ``_AllDrawnError`` when all of some latents, if there are any, have been sampled.
+    """Ends a run by ``_Enough`` when all of some latents, if there are any, have been sampled.
 
     Attributes:
         seen: the latents sampled.
@@ -189,7 +189,7 @@ class _Until(Messenger):
         if _is_latent(msg):
             self.seen.add(msg["name"])
             if self.latents and self.seen >= self.latents:
-                raise _AllDrawnError
+                raise _Enough
 
 
 def starting(program: Any, rows: list[Tree], start: str) -> Any:

@@ -87,7 +87,7 @@ def sigmoid(progress: Tensor, sharpness: float = 4.0) -> Tensor:
 
 
 def interpolated(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Piecewise linear y(x) at points (T, n), from knots x (K, n), rising, and y (K, n, *); constant outside."""
+    """Piecewise linear y(x) at points (T, n), from knots x (K, n), rising, and y (K, n, *); constant beyond."""
     right = torch.searchsorted(x.T.contiguous(), at.T.contiguous()).T.clamp(1, len(x) - 1)
     x0, x1 = x.gather(0, right - 1), x.gather(0, right)
     share = ((at - x0) / (x1 - x0).clamp(min=torch.finfo(x.dtype).tiny)).clamp(0, 1).to(y)

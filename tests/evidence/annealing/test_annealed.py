@@ -120,7 +120,7 @@ def test_from_the_prior_however_narrow_the_posterior(double: None, name: str) ->
     rows = solvable.data(3)
     ev = anneal(solvable.program, *rows, num_particles=16, num_steps=250, annealing=Annealing(start="prior"))
     error = ev.log_prob - solvable.log_prob(*rows)
-    assert (error.abs() < 10).all() and (ev.acceptance > 0.65).all()
+    assert (error.abs() < 20).all() and (ev.acceptance > 0.65).all()
     assert (ev.unreliable | (error.expm1().abs() < 5 * ev.standard_error * error.exp().clamp(min=1))).all()
 
 

@@ -84,7 +84,7 @@ def test_weights_are_unbiased_both_ways(
     evaluate: Evaluate = lambda u: joint.point(u, x)  # noqa: E731
     with torch.no_grad():
         frozen = settled(evaluate, joint.draw(16, x), 3, annealing)
-        assert frozen.temperatures.shape == (4, 2) and frozen.stride(1).shape == (2, 2)
+        assert frozen.temperatures.shape[0] == 4 and frozen.step.shape == (2, 2)
         log_w, _, rate = forwards(evaluate, joint.draw(count, x), frozen, annealing)
         assert 0.3 < rate.mean() < 1.0
         if spread > 1:
@@ -165,7 +165,9 @@ def moved(
     state, rates = evaluate(u), torch.zeros(u.shape[:2])
     annealing = Annealing(num_leapfrog=num_leapfrog)
     for _ in range(times):
-        state, rate = transition(evaluate, state, torch.full((1,), t), torch.full((1, u.shape[2]), step), annealing)
+        state, rate = transition(
+            evaluate, state, torch.full((1,), t), torch.full((1,), step), torch.ones(1, u.shape[2]), annealing
+        )
         rates = rates + rate
     return state.u, rates / times
 
@@ -287,6 +289,13 @@ def test_a_pilot_costs_what_its_path_needs(double: None) -> None:
     assert numbers[0] == 1 < numbers[1] < numbers[2] < numbers[3] <= chains.STATIONS
 
 
+def test_a_pilot_that_meets_nothing_leaves_even_steps() -> None:
+    """Weights all equal, or all zero: lengths of nothing but rounding must not decide on temperatures."""
+    for log_p in (normal(0.0, 1.0), lambda u: normal(0.0, 1.0)(u) - math.inf):
+        frozen = settled(evaluated(normal(0.0, 1.0), log_p), torch.randn(16, 2, 3), 10, Annealing())
+        torch.testing.assert_close(frozen.temperatures, torch.linspace(0, 1, 11).double()[:, None].expand(-1, 2))
+
+
 def test_a_pilot_learns_the_scale_of_each_dimension_again(double: None) -> None:
     """Dimensions alike at the start and not at the end."""
     scales = torch.tensor([1.0, 0.1, 0.01])
@@ -310,7 +319,7 @@ def test_a_pilot_of_a_single_chain(double: None, num_chains: int, schedule: Sche
 
 def test_impossible_options_are_refused() -> None:
     for options, message in [
-        ({"num_leapfrog": 0}, "num_leapfrog must be at least 1; got 0"),
+        ({"num_leapfrog": 0}, "num_leapfrog must be positive; got 0"),
         ({"acceptance": 1.0}, "acceptance must lie between 0 and 1"),
         ({"acceptance": 0.0}, "acceptance must lie between 0 and 1"),
         ({"start": "posterior"}, "start must be"),

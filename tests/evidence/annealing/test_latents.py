@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.evidence.annealing import chains
-from pyrovae.evidence.annealing.latents import Joint
+from pyrovae.evidence.annealing.latents import Joint, from_prior
 from pyrovae.terms import repeated_log_terms, terms_for
 
 
@@ -325,7 +325,59 @@ def test_what_cannot_be_moved_is_refused() -> None:
     _refused(*_of(lambda x: dist.Poisson(2.0)), "this program has none")
     _refused(*_of(lambda x: dist.VonMises(torch.tensor(0.0), torch.tensor(1.0))), "'z' lives on a circle")
     _refused(*_of(lambda x: dist.ProjectedNormal(torch.ones(3))), "no map from the real numbers")
-    _refused(*_of(lambda x: dist.Normal(0.0, 1.0), lambda x: dist.Delta(x)), "as points")
+    _refused(*_of(lambda x: _Nowhere(torch.zeros_like(x), 1.0)), "'z', None, has no map from the real numbers")
+
+
+class _Nowhere(dist.Normal):  # type: ignore[misc]
+    """A normal distribution that does not say where it lives."""
+
+    @property
+    def support(self) -> Any:
+        raise NotImplementedError
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        return _Nowhere(self.loc.expand(batch_shape), self.scale.expand(batch_shape))
+
+
+@pytest.mark.filterwarnings("ignore::pyrovae.EvidenceWarning")
+@pytest.mark.parametrize("start", ["auto", "prior"])
+def test_chains_from_the_prior_ask_nothing_of_the_guide(double: None, start: Any) -> None:
+    """Of one that gives points; and, where the prior is asked for, of one without the latent."""
+    model, points = _of(lambda x: dist.Normal(torch.zeros_like(x), 1.0), lambda x: dist.Delta(x))
+    x = torch.tensor([1.0, 2.0])
+    exact = dist.Normal(0.0, 2**0.5).log_prob(x)
+    for guide in (points, lambda x: None)[: 1 + (start == "prior")]:
+        options = {"annealing": pv.Annealing(start=start), "num_particles": 64, "num_steps": 20, "seed": 0}
+        ev = pv.log_marginal(program(model, guide), x, method="annealed", **options)
+        assert ev.start == "prior" and ((ev.log_prob - exact).abs() < 4 * ev.standard_error).all()
+    with pytest.raises(pv.PyrovaeError, match="as points"):
+        pv.log_marginal(program(model, points), x, method="annealed", annealing=pv.Annealing(start="guide"))
+
+
+def test_the_decoder_runs_once_for_a_gradient_and_not_for_a_draw(double: None) -> None:
+    """From the guide, and from the prior too, where the model is run up to its last latent for a guide."""
+    decoded: list[int] = []
+
+    def model(x: Tensor) -> None:
+        with _plate(x):
+            y = pyro.sample("y", dist.Bernoulli(0.3))
+            z = pyro.sample("z", dist.Normal(y, 1.0))
+            decoded.append(1)
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with _plate(x):
+            pyro.sample("y", dist.Bernoulli(0.5))
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    x = torch.tensor([1.0, 2.0])
+    for begun in (program(model, guide), from_prior(program(model, guide))):
+        joint = Joint(begun, pv.log_terms, [x])
+        decoded.clear()
+        u = joint.draw(3, x)
+        assert not decoded
+        joint.point(u, x)
+        assert len(decoded) == 1
 
 
 def test_a_discrete_latent_without_an_end_is_refused() -> None:
@@ -338,6 +390,23 @@ def test_a_discrete_latent_without_an_end_is_refused() -> None:
     def guide(x: Tensor) -> None:
         with _plate(x):
             pyro.sample("y", dist.Poisson(2.0))
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    _refused(model, guide, "discrete latent 'y' cannot be enumerated: use method='importance'")
+
+
+def test_a_binomial_latent_of_different_totals_is_refused() -> None:
+    """It says that it can be enumerated, and cannot."""
+
+    def model(x: Tensor) -> None:
+        with _plate(x):
+            y = pyro.sample("y", dist.Binomial(torch.tensor([2.0, 3.0]), torch.tensor(0.5)))
+            z = pyro.sample("z", dist.Normal(y, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with _plate(x):
+            pyro.sample("y", dist.Binomial(torch.tensor([2.0, 3.0]), torch.tensor(0.5)))
             pyro.sample("z", dist.Normal(x, 1.0))
 
     _refused(model, guide, "discrete latent 'y' cannot be enumerated: use method='importance'")
