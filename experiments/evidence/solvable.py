@@ -63,7 +63,7 @@ def table():
         head = [f"sandwich, {method}, {asked}", "log p - lower", "upper - log p", "reverse upper - log p", "crossed by"]
         rows = [sandwiched(method, program) for program in programs]
         yield from ["", *aligned([[*head, "verdict"], *rows], right=range(1, 5))]
-    pair = [[name, *row(name, HALF)] for name in ("importance, 1,000 particles", "annealed, 100 steps")]
+    pair = [[name, *row(name, HALF)] for name in ("importance, 1,000 particles", "annealed, 150 steps")]
     over = (found(pair[0][0], HALF).evidence.pareto_k > 0.5).double().mean()
     yield from ["", *aligned([[f"a deliberately bad guide: {HALF}", *HEAD], *pair], right=range(1, 7))]
     yield f"Importance sampling has k-hat above 0.5 for {100 * over:.0f} % of these data."
