@@ -48,6 +48,11 @@ def test_evaluate_reports_own_units(tmp_path: Path) -> None:
     for standardize, program in (("true", standard), ("false", Gaussian(loc, scale))):
         with trusting([]):
             experiment = Experiment(tmp_path / "run.yaml", [f"--data.standardize={standardize}"])
-            found = experiment.evaluate(program, experiment.data().test)
+            found = experiment.evaluate(
+                program,
+                experiment.data().test,
+                checkpoint=tmp_path / f"{standardize}.unfinished",
+                **experiment.evaluation(),
+            )
         assert found.log_jacobian == (pytest.approx(-scale.log().sum().item()) if program is standard else 0)
         torch.testing.assert_close(found.log_prob, exact, rtol=1e-5, atol=1e-5)

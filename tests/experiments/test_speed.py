@@ -23,6 +23,8 @@ from with_pyrovae import evaluate, program
 from with_torch import negative_elbo
 from work import Images, Work, gradients, log_weights, networks, read, restored, start
 
+import pyrovae as pv
+
 SMALL = Work(images=96, batch=32, latent=3, epochs=3, shape=(1, 8, 8))
 KINDS = [SMALL, replace(SMALL, network="wide MLP"), replace(SMALL, network="conv network")]
 
@@ -152,7 +154,8 @@ def test_chains_by_hand_and_by_pyrovae_find_log_p() -> None:
         assert evaluator(x, 64, 50).log_prob == pytest.approx(exact, abs=0.04)
 
 
-def test_the_floor_takes_as_many_gradients_as_pyrovae() -> None:
+def test_the_floor_takes_the_gradients_of_an_ordinary_run() -> None:
+    """As many as chains take, and a pilot of an ordinary length; pyrovae's is shorter where the path is, as here."""
     weights, x = start(SMALL, 1), images().test[:16]
 
     def first_layers(function: Any) -> int:
@@ -161,15 +164,16 @@ def test_the_floor_takes_as_many_gradients_as_pyrovae() -> None:
 
         def note(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
             if isinstance(module, torch.nn.Linear) and module.in_features == SMALL.latent:
-                counts.append(inputs[0].requires_grad and inputs[0].shape[:-1].numel() == 16 * 4)
+                counts.append(inputs[0].requires_grad and inputs[0].shape[:-1].numel() == 16 * 16)
 
         with torch.nn.modules.module.register_module_forward_pre_hook(note):
-            function(x, 4, 10)
+            function(x, 16, 10)
         return sum(counts)
 
     by_pyrovae = first_layers(evaluate(SMALL, weights, compile=False))
     floor = first_layers(with_torch_annealed.floor(SMALL, weights))
-    assert by_pyrovae == floor + 2 == gradients(10) + 2  # where the pilot and the chains start
+    walked = pv.Annealing().num_leapfrog * 9
+    assert floor == gradients(10) and walked + 2 < by_pyrovae <= floor + 2  # where the pilot and the chains start
 
 
 def test_annealing_is_measured_beside_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
