@@ -32,6 +32,7 @@ from pyrovae.trees import Tree
 
 RUNS = 4  # groups into which the chains fall, as many independent runs
 SCALE_DRAWS = 32  # from the start, for the scale of each dimension
+PILOTS = 16  # chains of a pilot at the least: how their weights spread decides on temperatures
 TOGETHER = 64  # data handled at once, where there are so many
 
 
@@ -39,7 +40,7 @@ def passes(num_particles: Any, num_steps: Any, num_leapfrog: int) -> Any:
     """Passes through the decoder, forward or back for a gradient, that chains and their pilot take for each datum.
 
     Those of chains are exact. The pilot's are of an ordinary path: a guide far off, or the prior, may take up to
-    ``STATIONS * TRANSITIONS / ORDINARY`` times as many; where chains are computed in chunks, it walks a chunk only.
+    ``STATIONS * TRANSITIONS / ORDINARY`` times as many; it walks a chunk of chains, and ``PILOTS`` at the least.
     """
     gradients = num_leapfrog * (num_steps - 1 + ORDINARY) + 2
     return SCALE_DRAWS + 2 * num_particles * (1 + gradients)
@@ -136,17 +137,27 @@ class Annealed:
 
     def evaluate(self, rows: list[Tree]) -> Evaluate:
         """The densities and gradients at any u, for a whole block of data."""
-        return lambda u: self._fast(u, *rows)
+
+        def evaluated(u: Tensor) -> Point:
+            if len(u) == self.sizes.chunk:
+                return self._fast(u, *rows)
+            parts = [Point(*(each.clone() for each in self._fast(part, *rows))) for part in u.split(self.sizes.chunk)]
+            return Point(*map(torch.cat, zip(*parts, strict=True)))
+
+        return evaluated
 
     def settled(self, rows: list[Tree]) -> Frozen:
         """Temperatures, step sizes and scales for a whole block of data."""
-        chunks = -(-SCALE_DRAWS // self.sizes.chunk)  # no more at once than fits
         with seeded(int(torch.randint(2**62, ())), self.setting.device):  # a block's longest pilot is nobody else's
-            scale = torch.cat([self.joint.draw(self.sizes.chunk, *rows) for _ in range(chunks)]).std(0)
+            scale = self._drawn(SCALE_DRAWS, rows).std(0)
             tiny = torch.finfo(scale.dtype).tiny
-            start = self.joint.draw(self.sizes.chunk, *rows)
+            start = self._drawn(PILOTS, rows)
             found = pilot(self.evaluate(rows), start, scale.clamp(min=tiny), self.annealing)
         return frozen_by(found, self.num_steps, self.annealing)
+
+    def _drawn(self, least: int, rows: list[Tree]) -> Tensor:
+        """Draws in whole chunks: no more at once than fits."""
+        return torch.cat([self.joint.draw(self.sizes.chunk, *rows) for _ in range(0, least, self.sizes.chunk)])
 
     def _keep(self, kept: Kept, log_w: Tensor, u: Tensor, rows: list[Tree]) -> None:
         """Offer the ends of the chains as points; the discrete latents go with their probabilities given u and x."""

@@ -124,6 +124,17 @@ def test_from_the_prior_however_narrow_the_posterior(double: None, name: str) ->
     assert (ev.unreliable | (error.expm1().abs() < 5 * ev.standard_error * error.exp().clamp(min=1))).all()
 
 
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_pilot_has_chains_enough(double: None, monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
+    """However few are asked for, or fit: two chains alone would say nothing of temperatures."""
+    if limit:
+        monkeypatch.setitem(blocks.MOST_ROWS, "cpu", limit)
+    model = LinearGaussian(2, 5, sigma=0.03)
+    x = model.data(3)
+    ev = anneal(model.program, x, num_particles=2, num_steps=100, annealing=Annealing(start="prior"))
+    assert ((ev.log_prob - model.log_prob(x)).abs() < 6).all() and (ev.acceptance > 0.65).all()
+
+
 def test_few_steps_from_a_bad_guide_are_flagged(double: None) -> None:
     model = LinearGaussian(4, 8, spread=0.3, shift=1.0)
     x = model.data(6)

@@ -84,7 +84,7 @@ def test_weights_are_unbiased_both_ways(
     evaluate: Evaluate = lambda u: joint.point(u, x)  # noqa: E731
     with torch.no_grad():
         frozen = settled(evaluate, joint.draw(16, x), 3, annealing)
-        assert frozen.temperatures.shape[0] == 4 and frozen.step.shape == (2, 2)
+        assert frozen.temperatures.shape == (4, 2) and frozen.stride(1).shape == (2, 2)
         log_w, _, rate = forwards(evaluate, joint.draw(count, x), frozen, annealing)
         assert 0.3 < rate.mean() < 1.0
         if spread > 1:
@@ -165,9 +165,7 @@ def moved(
     state, rates = evaluate(u), torch.zeros(u.shape[:2])
     annealing = Annealing(num_leapfrog=num_leapfrog)
     for _ in range(times):
-        state, rate = transition(
-            evaluate, state, torch.full((1,), t), torch.full((1,), step), torch.ones(1, u.shape[2]), annealing
-        )
+        state, rate = transition(evaluate, state, torch.full((1,), t), torch.full((1, u.shape[2]), step), annealing)
         rates = rates + rate
     return state.u, rates / times
 
