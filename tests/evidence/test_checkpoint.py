@@ -272,6 +272,7 @@ def test_a_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
     """Killed in the very middle of a write: what was there before is there, and goes on."""
     text = f"""
 import os, signal, sys, torch
+torch.set_num_threads({torch.get_num_threads()})
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import pyrovae as pv
 from exact import LinearGaussian

@@ -641,7 +641,7 @@ def test_impossible_options_are_refused(options: dict[str, int]) -> None:
         (torch.zeros(4, 5, dtype=torch.long), "floating-point"),
         (torch.full((4, 5), 0.5), "'x'.*support"),
         (torch.full((4, 5), 255.0), "divide images of 0..255 by 255"),
-        (torch.full((4, 5), math.nan), "does not fit the data"),
+        (torch.full((4, 5), math.nan), "x contains NaN"),
     ],
 )
 def test_wrong_data_are_refused(x: Tensor, message: str) -> None:

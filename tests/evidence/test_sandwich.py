@@ -290,7 +290,7 @@ def test_a_mixture_annealed(double: None) -> None:
         found = annealed(program(model, each), num_data=60, like=torch.zeros(1))
         log_p = mixture.log_prob(found.x)
         for slack in (log_p - found.lower, found.upper - log_p):
-            assert -4 * slack.std() / math.sqrt(60) < slack.mean() < 0.2
+            assert -4 * slack.std() / math.sqrt(60) < slack.mean() < 0.5
 
 
 @pytest.mark.parametrize("make", [dequantized, missing])
