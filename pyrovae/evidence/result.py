@@ -404,7 +404,7 @@ class Evidence:
         numpy = {name: trees.tree_map(lambda t: t.cpu().numpy(), dict(getattr(self.draws, name)))
                  for name in ("posterior", "posterior_predictive", "log_likelihood")}  # fmt: skip
         observed = {name: value.cpu().numpy() for name, value in self.draws.observed.items()}
-        attrs = {"num_particles": self.num_particles, "share_pareto_k_above_threshold": self.share_unreliable}
+        attrs = {"procedure": self.procedure, "share_unreliable": self.share_unreliable}
         return to_arviz(**numpy, observed_data=observed, attrs=attrs)
 
     def __repr__(self) -> str:

@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from captured import Captured
 from exact import LinearGaussian
 from torch import Tensor
 
 import pyrovae as pv
 from pyrovae.compiled import CompileWarning
-from pyrovae.compiled.backends import interpreted
 from pyrovae.evidence import blocks as at_once
-
-
-class Seen:
-    """A backend that counts its graphs and their runs."""
-
-    def __init__(self) -> None:
-        self.graphs = self.runs = 0
-
-    def __call__(self, graph: Any, fixed: Any, feed: Any) -> Any:
-        self.graphs += 1
-        run = interpreted(graph, fixed, feed)
-
-        def counted(leaves: Any) -> Any:
-            self.runs += 1
-            return run(leaves)
-
-        return counted
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    backend = Seen()
-    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: backend)
-    return backend
 
 
 @pytest.mark.parametrize(("num_data", "num_particles"), [(1, 1), (5, 41), (19, 129), (33, 64)])
 def test_an_exact_guide_gives_the_exact_evidence(
-    seen: Seen, monkeypatch: pytest.MonkeyPatch, num_data: int, num_particles: int
+    seen: Captured, monkeypatch: pytest.MonkeyPatch, num_data: int, num_particles: int
 ) -> None:
     """Every weight is p(x), whatever was drawn: a row or a particle out of place would show."""
     monkeypatch.setitem(at_once.MOST_ROWS, "cpu", 256)
@@ -57,7 +32,7 @@ def test_an_exact_guide_gives_the_exact_evidence(
     assert seen.graphs == 1 and seen.runs == 1 + blocks * chunks  # one to compile; the last ones too
 
 
-def test_draws_are_of_the_posterior(seen: Seen) -> None:
+def test_draws_are_of_the_posterior(seen: Captured) -> None:
     torch.manual_seed(0)
     model = LinearGaussian(2, 3)
     x = model.data(3)
@@ -71,7 +46,7 @@ def test_draws_are_of_the_posterior(seen: Seen) -> None:
     assert ((z.mean(0) - other.mean(0)).abs() < 4 * error).all()
 
 
-def test_a_seed_repeats_and_numbers_are_fresh_from_chunk_to_chunk(seen: Seen) -> None:
+def test_a_seed_repeats_and_numbers_are_fresh_from_chunk_to_chunk(seen: Captured) -> None:
     torch.manual_seed(0)
     vae = pv.VAE(
         pv.priors.StandardNormal(2),
@@ -97,7 +72,7 @@ class Looking:
             pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
 
 
-def test_what_cannot_be_traced_runs_eagerly_and_says_why(seen: Seen) -> None:
+def test_what_cannot_be_traced_runs_eagerly_and_says_why(seen: Captured) -> None:
     x = torch.randn(5)
     with pytest.warns(CompileWarning, match=r"log_marginal runs eagerly.*looks at a tensor's value") as said:
         ev = pv.log_marginal(Looking(), x, num_particles=30, seed=0, compile=True)

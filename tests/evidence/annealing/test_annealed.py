@@ -10,6 +10,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from captured import Captured
 from evidence.solvable import SOLVABLE
 from exact import LinearGaussian, assert_mean, log_prob_by_quadrature, program, wide_encoder
 from scipy import stats
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 
 import pyrovae as pv
 from pyrovae.compiled import CompileWarning
-from pyrovae.compiled.backends import interpreted
 from pyrovae.evidence import blocks
 from pyrovae.evidence.annealing import annealed, chains
 from pyrovae.evidence.annealing.chains import Annealing
@@ -411,38 +411,8 @@ def test_draws_go_to_arviz_names(double: None) -> None:
 # ------------------------------------------------------------------------------------------------------------- compiled
 
 
-class Seen:
-    """A backend that counts its graphs and their runs, and writes every result over the one before, as CUDA's does."""
-
-    def __init__(self) -> None:
-        self.graphs = self.runs = 0
-
-    def __call__(self, graph: Any, fixed: Any, feed: Any) -> Any:
-        self.graphs += 1
-        run = interpreted(graph, fixed, feed)
-        outputs = [leaf.clone() for leaf in run(feed)]
-        static = [leaf.clone() for leaf in feed]
-
-        def counted(leaves: Any) -> Any:
-            self.runs += 1
-            for own, leaf in zip(static, leaves, strict=True):
-                own.copy_(leaf)
-            for own, leaf in zip(outputs, run(static), strict=True):
-                own.copy_(leaf)
-            return outputs
-
-        return counted
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    backend = Seen()
-    monkeypatch.setattr("pyrovae.compiled.choice.backend_for", lambda device: backend)
-    return backend
-
-
 @pytest.mark.parametrize("num_data", [1, 5, 9])
-def test_graphs_give_what_eager_runs_give(seen: Seen, monkeypatch: pytest.MonkeyPatch, num_data: int) -> None:
+def test_graphs_give_what_eager_runs_give(seen: Captured, monkeypatch: pytest.MonkeyPatch, num_data: int) -> None:
     """Blocks and chunks that are not full too; random numbers are drawn outside of the graph, so they agree."""
     monkeypatch.setitem(blocks.MOST_ROWS, "cpu", 16)
     torch.manual_seed(0)
@@ -459,7 +429,7 @@ def test_graphs_give_what_eager_runs_give(seen: Seen, monkeypatch: pytest.Monkey
     torch.testing.assert_close(runs[0].draws.posterior["z"], runs[1].draws.posterior["z"], rtol=0, atol=1e-3)
 
 
-def test_discrete_latents_by_graphs(seen: Seen, double: None) -> None:
+def test_discrete_latents_by_graphs(seen: Captured, double: None) -> None:
     x = torch.tensor([-1.5, 0.2, 2.0])
     runs = [anneal(mixture(x), x, num_steps=4, compile=how) for how in (True, False)]
     assert seen.runs
@@ -477,7 +447,7 @@ def test_by_inductor() -> None:
     torch.testing.assert_close(runs[0].log_prob, runs[1].log_prob, rtol=0, atol=1e-3)
 
 
-def test_what_cannot_be_traced_runs_eagerly_and_says_why(seen: Seen) -> None:
+def test_what_cannot_be_traced_runs_eagerly_and_says_why(seen: Captured) -> None:
     def model(x: Tensor) -> None:
         with pyro.plate("data", len(x), dim=-1):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
