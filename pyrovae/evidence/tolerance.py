@@ -61,10 +61,10 @@ def pilot_of(setting: Setting) -> Importance:
 def to_tolerance(setting: Setting, request: Request, pilot: Estimator, run: Passes) -> tuple[list[Block], Plan]:
     """The estimates of all data, and how they came about."""
     plan = planned(setting, request, pilot, run)
-    blocks = []
-    for choice, index in plan.groups().items():
+    blocks, groups = [], plan.groups()
+    for choice, index in groups.items():
         blocks += run(f"{choice}", _estimator(setting, request, choice, len(index)), index.numpy())
-    order = torch.cat(list(plan.groups().values())).argsort()
+    order = torch.cat(list(groups.values())).argsort()
     return [Block.joined(blocks).taken(order)], plan
 
 
